@@ -1,0 +1,53 @@
+//! What makes this device a member of a swarm. Stored only sealed.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Availability, NodeId, Peer, SecretBytes, UnixTime};
+
+/// Everything that survives a reboot about membership; the content of the sealed file.
+///
+/// postcard stores it by position: a change of fields is a change of format, and
+/// `tests/golden` notices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The join token as typed. Empty once it was burnt.
+    pub token: SecretBytes,
+    /// Addresses given to `join`: the fallback for ever.
+    pub seeds: Vec<String>,
+    /// Managers learned in a session.
+    pub managers: Vec<Peer>,
+    /// Root CA bundle, PEM, exactly as received.
+    pub root_ca: Vec<u8>,
+    /// How the node wished to join.
+    pub availability: Availability,
+    /// A certificate that was asked for and is not signed yet.
+    pub pending: Option<PendingCertificate>,
+    /// The certificate in use.
+    pub certificate: Option<NodeCertificate>,
+    /// The latest wall-clock time ever trusted: a clock before it is wrong.
+    pub time_floor: UnixTime,
+}
+
+/// A certificate that a manager was asked for.
+///
+/// Kept from the first answer on, for each new request makes another node record there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingCertificate {
+    /// The node id that the manager chose.
+    pub node_id: NodeId,
+    /// Private key, PKCS#8 DER.
+    pub key: SecretBytes,
+    /// The request, PEM, byte for byte as sent.
+    pub csr: Vec<u8>,
+}
+
+/// A certificate that a manager signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCertificate {
+    /// The node id: its common name.
+    pub node_id: NodeId,
+    /// Private key, PKCS#8 DER.
+    pub key: SecretBytes,
+    /// Leaf first, then intermediates, PEM.
+    pub chain: Vec<u8>,
+}

@@ -1,0 +1,44 @@
+//! Swarm's nouns, as plain data.
+//!
+//! Everything that crosses a module boundary is one of these types. Protobuf types stop at
+//! [`crate::rpc`], which translates them into these; nothing here does IO, reads a clock or
+//! allocates beyond its own fields. Names and numbers are swarm's
+//! (swarmkit `api/{types,specs,objects,dispatcher}.proto`).
+
+mod assignment;
+mod bundle;
+mod identity;
+mod ids;
+mod image;
+mod link;
+mod logs;
+mod node;
+mod secret;
+mod spec;
+mod task;
+mod time;
+
+pub use assignment::{AssignmentSet, Change, Config, Secret, SetKind};
+pub use bundle::{
+    Bundle, BundleFile, BundleMount, Exit, MountKind, NetworkMode, Propagation, Rlimit, RootFs,
+    Seccomp,
+};
+pub use identity::{Identity, NodeCertificate, PendingCertificate};
+pub use ids::{ConfigId, ContainerId, IdError, NodeId, SecretId, ServiceId, SessionId, TaskId};
+pub use image::{Empty, ImageConfig, ImageHealth, LocalImage, Platform};
+pub use link::LinkLoss;
+pub use logs::{LogLine, LogOptions, LogSelector, LogStream, LogSubscription};
+pub use node::{
+    Availability, GenericResource, IssuanceState, NodeDescription, NodeRecord, NodeResources,
+    NodeRole, Peer, Plugin, SessionMessage, TlsInfo, WeightedPeer,
+};
+pub use secret::SecretBytes;
+pub use spec::{
+    BindOptions, ContainerSpec, DnsConfig, Driver, FileReference, FileTarget, HealthSpec, Mount,
+    MountSource, NetworkAttachment, Privileges, ResourceLimits, SeccompChoice, TmpfsOptions,
+    Ulimit, VolumeOptions,
+};
+pub use task::{
+    ContainerStatus, PortConfig, PortProtocol, PublishMode, Runtime, Task, TaskRecord, TaskState, TaskStatus,
+};
+pub use time::{Now, UnixTime};
