@@ -1,5 +1,7 @@
 //! edgeagent: a Docker Swarm worker in one small static binary.
 
-pub mod limits;
-pub mod model;
 pub mod agent;
+pub mod ca;
+pub mod limits;
+pub mod logs;
+pub mod model;

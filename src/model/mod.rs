@@ -39,6 +39,7 @@ pub use spec::{
     Ulimit, VolumeOptions,
 };
 pub use task::{
-    ContainerStatus, PortConfig, PortProtocol, PublishMode, Runtime, Task, TaskRecord, TaskState, TaskStatus,
+    ContainerStatus, PortConfig, PortProtocol, PublishMode, Runtime, Task, TaskRecord, TaskState,
+    TaskStatus,
 };
 pub use time::{Now, UnixTime};
