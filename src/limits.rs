@@ -11,3 +11,52 @@ use std::time::Duration;
 /// After `exceeded rate limit count of registrations`, wait this long: managers count
 /// registrations that follow each other within 8 s (swarmkit `manager/dispatcher/nodes.go`).
 pub const REGISTRATION_PAUSE: Duration = Duration::from_secs(9);
+
+// node
+
+/// Connections to the control socket that are served at once; one more is closed unanswered.
+pub const CONTROL_CONNECTIONS: usize = 8;
+
+/// Longest request on the control socket, in bytes; a longer one closes the connection.
+pub const CONTROL_REQUEST_MAX_BYTES: usize = 256;
+
+/// How long a request or an answer on the control socket may take.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one attempt to reach one manager may take, name look-up and TLS included. A device
+/// on a satellite link needs several seconds for the handshakes alone.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long one poll for a certificate may be held by the manager (swarmkit
+/// `ca/certificates.go`, `GetRemoteSignedCertificate`).
+pub const CERTIFICATE_POLL: Duration = Duration::from_secs(5);
+
+/// Longest pause between two polls for a certificate (the same).
+pub const CERTIFICATE_POLL_PAUSE: Duration = Duration::from_secs(30);
+
+/// While someone follows logs, the rings are looked at this often. Nothing wakes up otherwise.
+pub const LOG_FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Bytes of log lines that are put into one message: well below the 4 MiB that a manager takes.
+pub const LOG_BATCH_MAX_BYTES: usize = 64 * 1024;
+
+/// Log subscriptions that are served at once; one more is answered as complete, with a warning
+/// in our log.
+pub const LOG_SUBSCRIPTIONS_MAX: usize = 32;
+
+/// Events of the link to the manager that wait for the loop; when full, the streams wait.
+pub const LINK_EVENTS_MAX: usize = 16;
+
+/// Pause before an identity that can not be used, or a broken enrolment, is tried again.
+pub const IDENTITY_RETRY: Duration = Duration::from_secs(20);
+
+// cli
+
+/// The port that managers listen on when an address names none.
+pub const DEFAULT_MANAGER_PORT: u16 = 2377;
+
+/// Addresses that `join` takes; more is a usage error.
+pub const JOIN_ADDRESSES_MAX: usize = 16;
+
+/// Bytes read of a token file; what follows is ignored, and a token cut off is malformed.
+pub const TOKEN_FILE_MAX_BYTES: u64 = 4096;

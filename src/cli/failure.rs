@@ -1,0 +1,66 @@
+//! How a command fails: one message for a person, one exit code for a script.
+
+use std::{error::Error, fmt::Write as _, process::ExitCode};
+
+/// A message and the exit code that goes with it.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Exit code 1: it was tried and did not work.
+    pub fn failed(what: &str, error: &(dyn Error + 'static)) -> Self {
+        Self { code: 1, message: format!("{what}: {}", chain(error)) }
+    }
+
+    /// Exit code 1 with a message of its own.
+    pub fn plain(message: impl Into<String>) -> Self {
+        Self { code: 1, message: message.into() }
+    }
+
+    /// Exit code 2: the command line or the configuration is wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { code: 2, message: message.into() }
+    }
+
+    /// Exit code 3: the manager, or the check against the token, refused.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self { code: 3, message: message.into() }
+    }
+
+    /// Exit code 4: the sealed state can not be opened.
+    pub fn sealed(message: impl Into<String>) -> Self {
+        Self { code: 4, message: message.into() }
+    }
+
+    /// Exit code 5: this node is in no swarm.
+    pub fn not_joined() -> Self {
+        Self {
+            code: 5,
+            message: String::from(
+                "this node is not part of a swarm. Join one: edgeagent join --token TOKEN MANAGER",
+            ),
+        }
+    }
+
+    /// Prints the message to standard error.
+    #[expect(clippy::print_stderr, reason = "this is where a command speaks to the person")]
+    pub fn report(&self) -> ExitCode {
+        eprintln!("edgeagent: {}", self.message);
+        ExitCode::from(self.code)
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a String can not fail.
+        let _infallible = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,129 @@
+//! `image ls|pull|load|rm|prune`.
+
+use std::{collections::BTreeSet, fs, os::fd::OwnedFd, path::Path};
+
+use smol::future;
+
+use super::{Failure, ImageCommand, ImageLoad, ImageLs, ImagePull, ImageRm, failure::chain, print};
+use crate::{
+    config::Config,
+    image::{self, FetchEvent, FetchRequest, Reference, Store, What},
+    model::{Runtime, SecretBytes},
+    node,
+    seal::{Sealer, TaskStore},
+};
+
+pub(super) fn image(config: &Config, command: ImageCommand) -> Result<(), Failure> {
+    node::make_private_dir(&config.data_root)?;
+    let store = Store::open(&config.data_root.join("images"))
+        .map_err(|error| Failure::failed("the image store can not be used", &error))?;
+    match command {
+        ImageCommand::Ls(ImageLs { json }) => list(&store, json),
+        ImageCommand::Pull(ImagePull { image }) => pull(config, &image),
+        ImageCommand::Load(ImageLoad { input }) => load(config, &input),
+        ImageCommand::Rm(ImageRm { images }) => remove(&store, &images),
+        ImageCommand::Prune(_) => prune(config, &store),
+    }
+}
+
+fn list(store: &Store, json: bool) -> Result<(), Failure> {
+    let images =
+        store.list().map_err(|error| Failure::failed("cannot list the images", &error))?;
+    if json {
+        let text = serde_json::to_string_pretty(&images)
+            .map_err(|error| Failure::failed("cannot print as JSON", &error))?;
+        return print(format_args!("{text}\n"));
+    }
+    for named in images {
+        let id = named.image.id.strip_prefix("sha256:").unwrap_or(&named.image.id);
+        let short = id.get(..12).unwrap_or(id);
+        let megabytes = named.image.size_bytes / 1_000_000;
+        print(format_args!("{short}  {megabytes:>6} MB  {}\n", named.reference))?;
+    }
+    Ok(())
+}
+
+fn reference(text: &str) -> Result<Reference, Failure> {
+    Reference::parse(text).map_err(|error| Failure::usage(chain(&error)))
+}
+
+fn pull(config: &Config, text: &str) -> Result<(), Failure> {
+    let name = reference(text)?;
+    let platform = image::host_platform();
+    fetch(&node::pull_request(config, &platform, &name, SecretBytes::default()))
+}
+
+fn load(config: &Config, input: &Path) -> Result<(), Failure> {
+    let archive: OwnedFd = if input == Path::new("-") {
+        rustix::io::dup(std::io::stdin())
+            .map_err(|error| Failure::failed("cannot read standard input", &error))?
+    } else {
+        fs::File::open(input)
+            .map_err(|error| Failure::failed(&format!("cannot open {}", input.display()), &error))?
+            .into()
+    };
+    fetch(&FetchRequest {
+        store: config.data_root.join("images"),
+        platform: image::host_platform(),
+        what: What::Load { archive },
+    })
+}
+
+/// Runs the fetch child and shows how it gets on.
+fn fetch(request: &FetchRequest) -> Result<(), Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::failed("cannot find our own program", &error))?;
+    let mut fetch = image::fetch(&program, request)
+        .map_err(|error| Failure::failed("cannot start the fetch", &error))?;
+    future::block_on(async {
+        while let Some(event) = fetch.next().await {
+            match event {
+                FetchEvent::Progress { .. } => {}
+                FetchEvent::Done { images, .. } => {
+                    for name in images {
+                        print(format_args!("{name}\n"))?;
+                    }
+                    return Ok(());
+                }
+                FetchEvent::Failed { message, .. } => return Err(Failure::plain(message)),
+            }
+        }
+        Err(Failure::plain("the process that fetches it was killed"))
+    })
+}
+
+fn remove(store: &Store, images: &[String]) -> Result<(), Failure> {
+    if images.is_empty() {
+        return Err(Failure::usage("name the image to remove"));
+    }
+    for text in images {
+        let name = reference(text)?;
+        let removed = store
+            .remove(&name)
+            .map_err(|error| Failure::failed(&format!("cannot remove {name}"), &error))?;
+        if !removed {
+            return Err(Failure::plain(format!("No such image: {name}")));
+        }
+    }
+    Ok(())
+}
+
+/// Removes what no task record names.
+fn prune(config: &Config, store: &Store) -> Result<(), Failure> {
+    let mut in_use = BTreeSet::new();
+    let sealer = Sealer::open(&config.data_root)?;
+    let (records, damaged) = TaskStore::new(&config.data_root, sealer).load_all();
+    if !damaged.is_empty() {
+        return Err(Failure::sealed(
+            "some task records can not be opened, so it is not known which images are in use",
+        ));
+    }
+    for record in records {
+        let Runtime::Container(spec) = &record.task.runtime else { continue };
+        let Ok(name) = Reference::parse(&spec.image) else { continue };
+        if let Ok(Some(image)) = store.find(&name) {
+            in_use.insert(image.manifest);
+        }
+    }
+    store.prune(&in_use).map_err(|error| Failure::failed("cannot prune the images", &error))
+}

@@ -1,0 +1,286 @@
+//! The control socket: how the short commands speak to the running agent.
+//!
+//! A unix socket in `exec-root`, mode 0600, and each peer's user id is checked besides: root or
+//! the agent's own user. One JSON line is asked, one JSON line is answered. At most
+//! [`CONTROL_CONNECTIONS`] are served at once; one more is closed unanswered.
+
+use std::{
+    cell::Cell,
+    fs, io,
+    os::unix::net::UnixStream as BlockingStream,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use serde::{Deserialize, Serialize};
+use smol::{
+    LocalExecutor, Timer,
+    channel::Sender,
+    future,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::unix::{UnixListener, UnixStream},
+};
+
+use crate::limits::{CONTROL_CONNECTIONS, CONTROL_REQUEST_MAX_BYTES, CONTROL_TIMEOUT};
+
+/// What a command asks of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Tell the state of the node.
+    Status,
+    /// List the tasks.
+    Tasks,
+    /// The sealed identity was written by another process: read it again.
+    IdentityChanged,
+    /// Stop and remove all tasks, forget the identity.
+    Leave,
+}
+
+/// What the agent answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// It is done.
+    Done,
+    /// It could not be done; for the person who asked.
+    Failed(String),
+    /// This node is in no swarm.
+    NotJoined,
+    /// Answer to [`Request::Status`].
+    Status(Box<StatusReport>),
+    /// Answer to [`Request::Tasks`].
+    Tasks(Vec<TaskReport>),
+}
+
+/// The state of the node, as `edgeagent status --json` prints it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// `not-joined`, `pending-approval`, `connecting`, `ready`, `backing-off`, `removed`,
+    /// `leaving`; `stopped` when no agent runs.
+    pub state: String,
+    /// Why the node is in this state, when there is something to say.
+    pub reason: String,
+    /// This node's identifier.
+    pub node_id: Option<String>,
+    /// The swarm's identifier.
+    pub cluster_id: Option<String>,
+    /// Whether managers give it tasks: `active`, `pause`, `drain`.
+    pub availability: Option<String>,
+    /// The manager in use.
+    pub manager: Option<String>,
+    /// Every manager known, and the addresses given to `join`.
+    pub managers: Vec<String>,
+    /// The certificate.
+    pub certificate: Option<CertificateReport>,
+    /// What seals the state: `host`.
+    pub seal: String,
+    /// Tasks on this node, finished ones included.
+    pub tasks: usize,
+    /// Tasks that run.
+    pub running: usize,
+    /// What last went wrong between this node and the managers.
+    pub last_error: Option<String>,
+    /// Seconds until the next attempt to reach a manager.
+    pub next_attempt_seconds: Option<u64>,
+    /// Version of the agent that answers.
+    pub version: String,
+}
+
+/// The certificate, for `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateReport {
+    /// Start of validity, RFC 3339.
+    pub not_before: String,
+    /// End of validity, RFC 3339.
+    pub not_after: String,
+    /// SHA-256 of the root CA bundle.
+    pub root_ca: String,
+}
+
+/// A task, as `edgeagent ps --json` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// Its identifier.
+    pub id: String,
+    /// Its service's name.
+    pub service: String,
+    /// Its slot; 0 for a global service.
+    pub slot: u64,
+    /// Its image.
+    pub image: String,
+    /// How far it has come.
+    pub state: String,
+    /// How far it should come.
+    pub desired: String,
+    /// What happened, in a word.
+    pub message: String,
+    /// What went wrong.
+    pub err: String,
+    /// Its container.
+    pub container_id: Option<String>,
+    /// Process id on the host.
+    pub pid: Option<i32>,
+    /// Exit code of a finished container.
+    pub exit_code: Option<i32>,
+}
+
+/// A request and where its answer goes.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) request: Request,
+    pub(super) answer: Sender<Response>,
+}
+
+/// Where the socket is.
+#[must_use]
+pub fn socket_path(exec_root: &Path) -> PathBuf {
+    exec_root.join("control.sock")
+}
+
+/// Asks the running agent; `None` when there is none.
+///
+/// # Errors
+/// When an agent is there and does not answer as it should.
+pub fn ask(exec_root: &Path, request: Request) -> io::Result<Option<Response>> {
+    use std::io::{BufRead as _, BufReader, Write as _};
+
+    let stream = match BlockingStream::connect(socket_path(exec_root)) {
+        Ok(stream) => stream,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    // Leaving waits for containers to stop; everything else is answered at once.
+    if request != Request::Leave {
+        stream.set_read_timeout(Some(CONTROL_TIMEOUT))?;
+    }
+    let mut line = serde_json::to_vec(&request)?;
+    line.push(b'\n');
+    (&stream).write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(&stream).read_line(&mut answer)?;
+    if answer.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the agent closed the connection without an answer",
+        ));
+    }
+    Ok(Some(serde_json::from_str(&answer)?))
+}
+
+/// Listens on the control socket.
+pub(super) fn listen(exec_root: &Path) -> io::Result<UnixListener> {
+    let path = socket_path(exec_root);
+    match fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // exec-root itself is 0700: nobody can connect between bind and chmod.
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves connections for ever; each request is put to the driver through `questions`.
+pub(super) async fn serve(
+    executor: Rc<LocalExecutor<'static>>,
+    listener: UnixListener,
+    questions: Sender<Question>,
+) {
+    let free = Rc::new(Cell::new(CONTROL_CONNECTIONS));
+    let mut connections = Vec::new();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely: wait for some to come back.
+                log::warn!("control socket: {error}");
+                Timer::after(CONTROL_TIMEOUT).await;
+                continue;
+            }
+        };
+        connections.retain(|task: &smol::Task<()>| !task.is_finished());
+        if free.get() == 0 || !is_trusted(&stream) {
+            continue;
+        }
+        free.set(free.get().saturating_sub(1));
+        let (free, questions) = (Rc::clone(&free), questions.clone());
+        connections.push(executor.spawn(async move {
+            if let Err(error) = converse(stream, &questions).await {
+                log::debug!("control socket: {error}");
+            }
+            free.set(free.get().saturating_add(1));
+        }));
+    }
+}
+
+/// Root, or the user that the agent runs as.
+fn is_trusted(stream: &UnixStream) -> bool {
+    rustix::net::sockopt::socket_peercred(stream)
+        .is_ok_and(|peer| peer.uid.is_root() || peer.uid == rustix::process::geteuid())
+}
+
+async fn converse(mut stream: UnixStream, questions: &Sender<Question>) -> io::Result<()> {
+    let request = future::or(read_request(&mut stream), async {
+        Timer::after(CONTROL_TIMEOUT).await;
+        Err(io::ErrorKind::TimedOut.into())
+    })
+    .await?;
+    let (answer, answered) = smol::channel::bounded(1);
+    let response = match questions.send(Question { request, answer }).await {
+        Ok(()) => answered.recv().await.ok(),
+        Err(_closed) => None,
+    };
+    let response =
+        response.unwrap_or_else(|| Response::Failed(String::from("the agent is stopping")));
+    let mut line = serde_json::to_vec(&response)?;
+    line.push(b'\n');
+    future::or(stream.write_all(&line), async {
+        Timer::after(CONTROL_TIMEOUT).await;
+        Err(io::ErrorKind::TimedOut.into())
+    })
+    .await
+}
+
+async fn read_request(stream: &mut UnixStream) -> io::Result<Request> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while line.len() <= CONTROL_REQUEST_MAX_BYTES {
+        stream.read_exact(&mut byte).await?;
+        if byte == *b"\n" {
+            return Ok(serde_json::from_slice(&line)?);
+        }
+        line.extend_from_slice(&byte);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "the request is too long"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_short_words_on_the_wire() {
+        for request in
+            [Request::Status, Request::Tasks, Request::IdentityChanged, Request::Leave]
+        {
+            let line = serde_json::to_string(&request).unwrap();
+            assert!(line.len() < CONTROL_REQUEST_MAX_BYTES);
+            assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn no_agent_is_an_answer_and_not_an_error() {
+        let dir = std::env::temp_dir().join(format!("edgeagent-control-{}", std::process::id()));
+        assert!(ask(&dir, Request::Status).unwrap().is_none());
+    }
+}

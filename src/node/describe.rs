@@ -1,0 +1,72 @@
+//! What this node says of itself.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use crate::{
+    config::Config,
+    model::{NodeDescription, NodeResources, Plugin, TlsInfo},
+};
+
+/// What this node can do. The scheduler filters by this list, so it names only what works:
+/// a service on a `bridge` or overlay network is never sent here.
+const PLUGINS: [Plugin; 4] = [
+    Plugin { kind: "Log", name: "json-file" },
+    Plugin { kind: "Log", name: "local" },
+    Plugin { kind: "Network", name: "host" },
+    Plugin { kind: "Volume", name: "local" },
+];
+
+/// Describes this node. The same input gives the same bytes: a change restarts the session.
+pub(super) fn describe(config: &Config, tls_info: TlsInfo) -> NodeDescription {
+    let name = rustix::system::uname();
+    let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
+    let engine_labels: BTreeMap<String, String> = config.labels.clone();
+    NodeDescription {
+        hostname: config.hostname.clone().unwrap_or_else(|| text(name.nodename())),
+        architecture: text(name.machine()),
+        resources: NodeResources {
+            nano_cpus: i64::from(cpus()).saturating_mul(1_000_000_000),
+            memory_bytes: memory_bytes(Path::new("/proc/meminfo")),
+            generic: config.node_generic_resources.clone(),
+        },
+        engine_version: format!("edgeagent-{}", env!("CARGO_PKG_VERSION")),
+        engine_labels,
+        plugins: PLUGINS.to_vec(),
+        tls_info,
+    }
+}
+
+/// Processors that this process may use.
+pub(super) fn cpus() -> u32 {
+    std::thread::available_parallelism()
+        .ok()
+        .and_then(|count| u32::try_from(count.get()).ok())
+        .unwrap_or(1)
+}
+
+/// Total memory, 0 when the kernel does not tell.
+fn memory_bytes(meminfo: &Path) -> i64 {
+    let text = fs::read_to_string(meminfo).unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().strip_suffix("kB"))
+        .and_then(|number| number.trim().parse::<i64>().ok())
+        .and_then(|kilobytes| kilobytes.checked_mul(1024))
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugins_are_sorted_for_their_order_is_part_of_the_description() {
+        assert!(PLUGINS.is_sorted());
+    }
+
+    #[test]
+    fn total_memory_is_read_in_bytes() {
+        assert!(1 << 20 < memory_bytes(Path::new("/proc/meminfo")));
+        assert_eq!(memory_bytes(Path::new("/nowhere")), 0);
+    }
+}

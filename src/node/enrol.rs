@@ -1,0 +1,366 @@
+//! Enrolment: from a join token to a sealed certificate.
+//!
+//! One straight line in which each step needs what the step before has proved: the token gives
+//! the digest, the digest makes a [`PinnedRoot`], only a pinned root makes the TLS configuration
+//! that the token is sent over, and only a certificate that chains to it is kept.
+
+use std::{error::Error, fmt, rc::Rc, time::Duration};
+
+use smol::{LocalExecutor, Timer};
+
+use crate::{
+    ca::{CertificateRequest, ChainError, Issued, JoinToken, PinnedRoot, RootError},
+    limits::{CERTIFICATE_POLL, CERTIFICATE_POLL_PAUSE, DIAL_TIMEOUT},
+    model::{
+        Availability, Identity, IssuanceState, NodeCertificate, NodeId, NodeRole,
+        PendingCertificate, SecretBytes, UnixTime,
+    },
+    rpc::{CallError, CertificateAnswer, Channel, Code, tls},
+    seal::{IdentityStore, SaveError},
+};
+
+/// Why a node could not be enrolled; one variant per different remedy.
+#[derive(Debug)]
+pub enum JoinError {
+    /// No address answered. One line per address.
+    Unreachable {
+        /// Address and what went wrong there.
+        attempts: Vec<(String, CallError)>,
+    },
+    /// A manager answered, and its root CA is not the token's.
+    Root {
+        /// Who answered.
+        addr: String,
+        /// What does not fit.
+        cause: RootError,
+    },
+    /// The manager's CA was verified, and it does not know the token.
+    UnknownToken {
+        /// Who answered.
+        addr: String,
+    },
+    /// The token is a manager's: this node would have become a manager.
+    ManagerToken,
+    /// The manager refused to sign.
+    NotSigned {
+        /// Its reason.
+        reason: String,
+    },
+    /// The certificate that came back can not be used.
+    Certificate(ChainError),
+    /// The manager refused for another reason, or the link broke.
+    Call {
+        /// Who answered.
+        addr: String,
+        /// What went wrong.
+        cause: CallError,
+    },
+    /// The operating system gave no random numbers.
+    Random,
+    /// The identity could not be stored.
+    Save(SaveError),
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable { attempts } => {
+                f.write_str("no manager could be reached")?;
+                for (addr, cause) in attempts {
+                    write!(f, "; {addr}: {}", crate::node::chain(cause))?;
+                }
+                f.write_str(
+                    ". Check the address, that port 2377 is open, and that the manager is up; \
+                     then run join again",
+                )
+            }
+            Self::Root { addr, .. } => write!(f, "the manager at {addr} can not be believed"),
+            Self::UnknownToken { addr } => write!(
+                f,
+                "the manager at {addr} (its CA was verified) does not know this token: it was \
+                 rotated, or mistyped. Get a new one there: docker swarm join-token worker",
+            ),
+            Self::ManagerToken => f.write_str(
+                "this is a manager token, and edgeagent is only ever a worker. Use the worker \
+                 token: docker swarm join-token worker; and remove the node record that this \
+                 attempt made: docker node rm",
+            ),
+            Self::NotSigned { reason } => {
+                write!(f, "the manager refused to sign a certificate: {reason}")
+            }
+            Self::Certificate(_) => f.write_str("the certificate that the manager sent is unusable"),
+            Self::Call { addr, .. } => write!(f, "joining through the manager at {addr} failed"),
+            Self::Random => f.write_str("the operating system gave no random numbers"),
+            Self::Save(_) => f.write_str("the identity could not be stored"),
+        }
+    }
+}
+
+impl Error for JoinError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Root { cause, .. } => Some(cause),
+            Self::Certificate(cause) => Some(cause),
+            Self::Call { cause, .. } => Some(cause),
+            Self::Save(cause) => Some(cause),
+            Self::Unreachable { .. }
+            | Self::UnknownToken { .. }
+            | Self::ManagerToken
+            | Self::NotSigned { .. }
+            | Self::Random => None,
+        }
+    }
+}
+
+/// What enrolment needs from outside.
+#[derive(Debug)]
+pub struct Enrolment<'a> {
+    /// Runs the connections.
+    pub executor: Rc<LocalExecutor<'static>>,
+    /// Where the identity is sealed.
+    pub store: &'a mut IdentityStore,
+    /// Reads the wall clock.
+    pub clock: fn() -> UnixTime,
+}
+
+impl Enrolment<'_> {
+    /// Enrols this node with `token` through the first of `seeds` that answers, and seals the
+    /// identity. `progress` is told once when the managers take their time to sign.
+    ///
+    /// # Errors
+    /// [`JoinError`]. Nothing is stored before a manager has taken the token; from then on the
+    /// node id and key are kept, and [`Enrolment::resume`] goes on with them.
+    pub async fn join(
+        &mut self,
+        token: &JoinToken,
+        seeds: Vec<String>,
+        availability: Availability,
+        progress: impl Fn(&PendingCertificate),
+    ) -> Result<Issued, JoinError> {
+        let (addr, root) = self.find_root(token, &seeds).await?;
+        let channel = self.dial_ca(&root, &addr).await?;
+        let random = ring::rand::SystemRandom::new();
+        let request = CertificateRequest::generate(&random).map_err(|_| JoinError::Random)?;
+        let node_id = channel
+            .issue_certificate(&request.csr, Some(token.expose()), availability)
+            .await
+            .map_err(|cause| match cause {
+                CallError::Status { code: Code::InvalidArgument, .. } => {
+                    JoinError::UnknownToken { addr: addr.clone() }
+                }
+                cause => JoinError::Call { addr: addr.clone(), cause },
+            })?;
+        let pending = PendingCertificate { node_id, key: request.key, csr: request.csr };
+        let mut identity = Identity {
+            token: SecretBytes::new(token.expose().as_bytes().to_vec()),
+            seeds,
+            root_ca: root.pem().to_vec(),
+            availability,
+            pending: Some(pending.clone()),
+            time_floor: (self.clock)(),
+            ..Identity::default()
+        };
+        self.store.save(&identity).map_err(JoinError::Save)?;
+        let chain = await_signature(&channel, &addr, &pending, || progress(&pending)).await?;
+        self.finish(&mut identity, &root, &pending, chain)
+    }
+
+    /// Goes on waiting for a certificate that was asked for earlier.
+    ///
+    /// # Errors
+    /// [`JoinError`]; what was stored stays as it is.
+    pub async fn resume(
+        &mut self,
+        identity: &mut Identity,
+        pending: &PendingCertificate,
+        progress: impl Fn(&PendingCertificate),
+    ) -> Result<Issued, JoinError> {
+        let root = PinnedRoot::unsealed(identity.root_ca.clone());
+        let mut attempts = Vec::new();
+        for addr in identity.seeds.clone() {
+            match self.dial_ca(&root, &addr).await {
+                Ok(channel) => {
+                    let chain =
+                        await_signature(&channel, &addr, pending, || progress(pending)).await?;
+                    return self.finish(identity, &root, pending, chain);
+                }
+                Err(JoinError::Call { addr, cause }) => attempts.push((addr, cause)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(JoinError::Unreachable { attempts })
+    }
+
+    /// Asks each address for the root CA, over a connection that proves nothing, until one
+    /// presents the bundle that the token names. Nothing of the token is sent.
+    async fn find_root(
+        &self,
+        token: &JoinToken,
+        seeds: &[String],
+    ) -> Result<(String, PinnedRoot), JoinError> {
+        let mut attempts = Vec::new();
+        let mut refused = None;
+        for addr in seeds {
+            let tls = tls::unverified();
+            let bundle = async {
+                Channel::open(&self.executor, addr, tls, tls::JOIN_NAME, DIAL_TIMEOUT)
+                    .await?
+                    .root_ca()
+                    .await
+            };
+            match bundle.await {
+                Ok(pem) => match PinnedRoot::pin(pem, token) {
+                    Ok(root) => return Ok((addr.clone(), root)),
+                    // Another address may be of the right swarm.
+                    Err(cause) => refused = Some(JoinError::Root { addr: addr.clone(), cause }),
+                },
+                Err(cause) => attempts.push((addr.clone(), cause)),
+            }
+        }
+        Err(refused.unwrap_or(JoinError::Unreachable { attempts }))
+    }
+
+    async fn dial_ca(&self, root: &PinnedRoot, addr: &str) -> Result<Channel, JoinError> {
+        let call = |cause| JoinError::Call { addr: addr.to_owned(), cause };
+        let tls = tls::joining(root).map_err(call)?;
+        Channel::open(&self.executor, addr, tls, tls::JOIN_NAME, DIAL_TIMEOUT).await.map_err(call)
+    }
+
+    fn finish(
+        &mut self,
+        identity: &mut Identity,
+        root: &PinnedRoot,
+        pending: &PendingCertificate,
+        chain: Vec<u8>,
+    ) -> Result<Issued, JoinError> {
+        let now = (self.clock)();
+        let issued =
+            Issued::check(root, &chain, &pending.key, now).map_err(JoinError::Certificate)?;
+        if issued.role != NodeRole::Worker {
+            self.store.forget().map_err(JoinError::Save)?;
+            return Err(JoinError::ManagerToken);
+        }
+        identity.certificate = Some(NodeCertificate {
+            node_id: issued.node_id.clone(),
+            key: pending.key.clone(),
+            chain,
+        });
+        identity.pending = None;
+        identity.time_floor = identity.time_floor.max(now).max(issued.not_before);
+        self.store.save(identity).map_err(JoinError::Save)?;
+        Ok(issued)
+    }
+}
+
+/// Polls until the certificate for this very request is signed. Calls `progress` once, when the
+/// first poll has brought nothing.
+pub(super) async fn await_signature(
+    channel: &Channel,
+    addr: &str,
+    pending: &PendingCertificate,
+    progress: impl Fn(),
+) -> Result<Vec<u8>, JoinError> {
+    let mut pause = Duration::from_secs(1);
+    let mut told = false;
+    loop {
+        match channel.certificate_status(&pending.node_id, CERTIFICATE_POLL).await {
+            Ok(answer) => {
+                if let Some(chain) = signed(answer, &pending.csr)? {
+                    return Ok(chain);
+                }
+            }
+            Err(CallError::Deadline | CallError::Status { code: Code::DeadlineExceeded, .. }) => {}
+            Err(cause) => return Err(JoinError::Call { addr: addr.to_owned(), cause }),
+        }
+        if !told {
+            progress();
+            told = true;
+        }
+        Timer::after(pause).await;
+        pause = pause.saturating_mul(2).min(CERTIFICATE_POLL_PAUSE);
+    }
+}
+
+/// The chain, if this answer is final and belongs to this request.
+fn signed(answer: CertificateAnswer, csr: &[u8]) -> Result<Option<Vec<u8>>, JoinError> {
+    match answer.state {
+        IssuanceState::Issued | IssuanceState::Rotate if answer.csr == csr => {
+            if answer.chain.is_empty() {
+                return Err(JoinError::NotSigned {
+                    reason: String::from("the answer holds no certificate"),
+                });
+            }
+            Ok(Some(answer.chain))
+        }
+        IssuanceState::Failed => Err(JoinError::NotSigned { reason: answer.err }),
+        // An answer to an older request, or not decided yet.
+        IssuanceState::Issued
+        | IssuanceState::Rotate
+        | IssuanceState::Unknown
+        | IssuanceState::Renew
+        | IssuanceState::Pending => Ok(None),
+    }
+}
+
+/// Renews the certificate over `channel`, which was opened with the present one.
+///
+/// # Errors
+/// [`JoinError`]; a certificate for the manager role is refused with
+/// [`JoinError::ManagerToken`] and thrown away.
+pub(super) async fn renew(
+    channel: &Channel,
+    addr: &str,
+    root: &PinnedRoot,
+    node: &NodeId,
+    clock: fn() -> UnixTime,
+) -> Result<(NodeCertificate, Issued), JoinError> {
+    let random = ring::rand::SystemRandom::new();
+    let request = CertificateRequest::generate(&random).map_err(|_| JoinError::Random)?;
+    channel
+        .issue_certificate(&request.csr, None, Availability::Active)
+        .await
+        .map_err(|cause| JoinError::Call { addr: addr.to_owned(), cause })?;
+    let pending =
+        PendingCertificate { node_id: node.clone(), key: request.key, csr: request.csr };
+    let chain = await_signature(channel, addr, &pending, || {}).await?;
+    let issued =
+        Issued::check(root, &chain, &pending.key, clock()).map_err(JoinError::Certificate)?;
+    if issued.role != NodeRole::Worker {
+        return Err(JoinError::ManagerToken);
+    }
+    let certificate =
+        NodeCertificate { node_id: issued.node_id.clone(), key: pending.key, chain };
+    Ok((certificate, issued))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(state: IssuanceState, csr: &[u8], chain: &[u8]) -> CertificateAnswer {
+        CertificateAnswer {
+            state,
+            err: String::from("no"),
+            csr: csr.to_vec(),
+            chain: chain.to_vec(),
+            role: NodeRole::Worker,
+        }
+    }
+
+    #[test]
+    fn only_a_final_answer_to_our_own_request_counts() {
+        use IssuanceState::{Failed, Issued, Pending, Renew, Rotate, Unknown};
+        for state in [Issued, Rotate] {
+            assert_eq!(signed(answer(state, b"ours", b"chain"), b"ours").unwrap().unwrap(), b"chain");
+            assert!(signed(answer(state, b"older", b"chain"), b"ours").unwrap().is_none());
+            assert!(signed(answer(state, b"ours", b""), b"ours").is_err());
+        }
+        for state in [Unknown, Renew, Pending] {
+            assert!(signed(answer(state, b"ours", b"chain"), b"ours").unwrap().is_none());
+        }
+        assert!(matches!(
+            signed(answer(Failed, b"ours", b""), b"ours"),
+            Err(JoinError::NotSigned { .. })
+        ));
+    }
+}

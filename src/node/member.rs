@@ -1,0 +1,584 @@
+//! A joined node: the loop around the core.
+//!
+//! One turn: wait for the first of {deadline, link event, settled operation, renewal, question};
+//! sample both clocks once; hand the event to the core; do its outputs in order.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+
+use futures_rustls::rustls::ClientConfig;
+use smol::{
+    LocalExecutor, Task as Running, Timer,
+    channel::{Receiver, Sender},
+    future,
+    lock::Semaphore,
+};
+
+use super::{
+    NodeState, RunError, chain, clock,
+    control::{CertificateReport, Question, Request, Response, StatusReport, TaskReport},
+    describe, enrol,
+    enrol::JoinError,
+    perform::{self, Context, Performer, Settled},
+    publish::Publisher,
+};
+use crate::{
+    agent::{Agent, Input, Output, Phase, Start},
+    ca::{Issued, PinnedRoot},
+    config::Config,
+    limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX},
+    model::{
+        Availability, Identity, NodeCertificate, NodeDescription, NodeId, Runtime, SessionMessage,
+        TaskId, TaskRecord, TaskState, UnixTime,
+    },
+    rpc::{Channel, Link, LinkEvent, Target, tls},
+    seal::{IdentityStore, TaskStore},
+    spec::NodeFacts,
+};
+
+/// How membership ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The operator made the node leave; tasks and identity are gone.
+    Left,
+}
+
+/// The outcome of a renewal.
+type Renewal = Result<(NodeCertificate, Issued), JoinError>;
+
+/// What the loop waits for.
+enum Event {
+    Deadline,
+    Link(LinkEvent),
+    Settled(Box<Settled>),
+    Renewed(Box<Renewal>),
+    Question(Question),
+}
+
+/// A node with a certificate.
+pub(super) struct Member<'a> {
+    executor: Rc<LocalExecutor<'static>>,
+    config: Config,
+    identities: &'a mut IdentityStore,
+    tasks: TaskStore,
+    identity: Identity,
+    node_id: NodeId,
+    issued: Issued,
+    root: PinnedRoot,
+    tls: Arc<ClientConfig>,
+    description: NodeDescription,
+    agent: Rc<RefCell<Agent>>,
+    performer: Performer,
+    publisher: Publisher,
+    link: Option<(Link, Receiver<LinkEvent>)>,
+    settled: Receiver<Settled>,
+    renewed: (Sender<Renewal>, Receiver<Renewal>),
+    renewing: Option<Running<()>>,
+    /// Containers without a task are removed once the managers have said what there is.
+    swept: bool,
+    leaving: Option<Question>,
+    last_error: Option<String>,
+}
+
+impl<'a> Member<'a> {
+    /// Sets everything up from the sealed state; touches no network.
+    pub(super) fn new(
+        executor: Rc<LocalExecutor<'static>>,
+        state: &NodeState,
+        identities: &'a mut IdentityStore,
+        tasks: TaskStore,
+        identity: Identity,
+        certificate: &NodeCertificate,
+        issued: Issued,
+    ) -> Result<Self, RunError> {
+        let config = state.config.clone();
+        let root = PinnedRoot::unsealed(identity.root_ca.clone());
+        let tls = tls::member(&root, &certificate.chain, &certificate.key, identity.time_floor)
+            .map_err(RunError::Tls)?;
+        let description = describe::describe(&config, issued.tls_info(&root));
+        let (records, damaged) = tasks.load_all();
+        for path in damaged {
+            log::error!("the sealed record {} can not be opened: its task starts anew", path.display());
+        }
+        let now = clock();
+        let agent = Rc::new(RefCell::new(Agent::new(
+            Start {
+                records,
+                managers: identity.managers.clone(),
+                seeds: identity.seeds.clone(),
+                seed: seed(),
+                validity: Some((issued.not_before, issued.not_after)),
+            },
+            now,
+        )));
+        let (settled_sender, settled) = smol::channel::unbounded();
+        let context = Rc::new(Context {
+            facts: RefCell::new(facts(&config, certificate.node_id.clone(), &description)),
+            config: config.clone(),
+            agent: Rc::clone(&agent),
+            store: state.images.clone(),
+            platform: state.platform.clone(),
+            program: state.program.clone(),
+            pulling: Semaphore::new(1),
+            pulled: RefCell::new(BTreeMap::new()),
+        });
+        let performer = Performer::new(Rc::clone(&executor), context, settled_sender);
+        let publisher =
+            Publisher::new(Rc::clone(&executor), Rc::clone(&agent), config.exec_root.clone());
+        Ok(Self {
+            executor,
+            config,
+            identities,
+            tasks,
+            node_id: certificate.node_id.clone(),
+            identity,
+            issued,
+            root,
+            tls,
+            description,
+            agent,
+            performer,
+            publisher,
+            link: None,
+            settled,
+            renewed: smol::channel::bounded(1),
+            renewing: None,
+            swept: false,
+            leaving: None,
+            last_error: None,
+        })
+    }
+
+    /// Runs until membership ends.
+    pub(super) async fn run(&mut self, questions: &Receiver<Question>) -> End {
+        loop {
+            while let Some(output) = self.poll() {
+                if let Some(end) = self.act(output) {
+                    return end;
+                }
+            }
+            let event = self.next(questions).await;
+            self.handle(event);
+        }
+    }
+
+    fn poll(&self) -> Option<Output> {
+        self.agent.borrow_mut().poll()
+    }
+
+    fn tell(&self, input: Input) {
+        self.agent.borrow_mut().handle(input, clock());
+    }
+
+    async fn next(&self, questions: &Receiver<Question>) -> Event {
+        let deadline = self.agent.borrow().deadline().map(|(at, _)| at);
+        let timer = async {
+            match deadline {
+                Some(at) => {
+                    Timer::at(at).await;
+                    Event::Deadline
+                }
+                None => future::pending().await,
+            }
+        };
+        let link = async {
+            match &self.link {
+                Some((_, events)) => match events.recv().await {
+                    Ok(event) => Event::Link(event),
+                    Err(_closed) => future::pending().await,
+                },
+                None => future::pending().await,
+            }
+        };
+        let settled = async {
+            match self.settled.recv().await {
+                Ok(settled) => Event::Settled(Box::new(settled)),
+                Err(_closed) => future::pending().await,
+            }
+        };
+        let renewed = async {
+            match self.renewed.1.recv().await {
+                Ok(renewal) => Event::Renewed(Box::new(renewal)),
+                Err(_closed) => future::pending().await,
+            }
+        };
+        let question = async {
+            match questions.recv().await {
+                Ok(question) => Event::Question(question),
+                Err(_closed) => future::pending().await,
+            }
+        };
+        future::or(
+            future::or(settled, future::or(link, timer)),
+            future::or(renewed, question),
+        )
+        .await
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Deadline => self.tell(Input::Timeout),
+            Event::Link(event) => self.handle_link(event),
+            Event::Settled(settled) => {
+                let (task, op, settlement) = self.performer.settled(*settled);
+                self.tell(Input::Settled { task, op, settlement });
+            }
+            Event::Renewed(renewal) => self.handle_renewal(*renewal),
+            Event::Question(question) => self.answer(question),
+        }
+    }
+
+    fn handle_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Session(message) => {
+                self.follow_root(&message);
+                self.tell(Input::Session(message));
+            }
+            LinkEvent::HeartbeatAck { period } => self.tell(Input::HeartbeatAck { period }),
+            LinkEvent::Assignments(set) => {
+                self.tell(Input::Assignments(set));
+                self.sweep_once();
+            }
+            LinkEvent::Reported { task, state } => self.tell(Input::Reported { task, state }),
+            LinkEvent::Subscription(wish) => {
+                if let Some((link, _)) = &self.link {
+                    self.publisher.handle(link, &self.node_id, wish);
+                }
+            }
+            LinkEvent::Lost(loss) => {
+                self.close_link();
+                self.last_error = Some(loss.to_string());
+                self.tell(Input::LinkLost(loss));
+            }
+        }
+    }
+
+    /// Containers that belong to no task were left by an agent that lost its records.
+    fn sweep_once(&mut self) {
+        if !self.swept {
+            self.swept = true;
+            let agent = self.agent.borrow();
+            perform::sweep(&self.config, |task| agent.record(task).is_some());
+        }
+    }
+
+    /// Does one output. Each effect comes back as a later input.
+    fn act(&mut self, output: Output) -> Option<End> {
+        match output {
+            Output::Persist(record) => self.persist(&record),
+            Output::Erase(task) => self.erase(&task),
+            Output::Managers(managers) => {
+                self.identity.managers = managers;
+                self.save_identity();
+            }
+            Output::Connect { peer, session } => {
+                log::debug!("connecting manager={}", peer.addr);
+                let (events, received) = smol::channel::bounded(LINK_EVENTS_MAX);
+                let target = Target {
+                    addr: peer.addr,
+                    tls: Arc::clone(&self.tls),
+                    name: tls::MANAGER_NAME,
+                };
+                let link = Link::open(
+                    Rc::clone(&self.executor),
+                    target,
+                    session,
+                    self.description.clone(),
+                    events,
+                );
+                self.link = Some((link, received));
+            }
+            Output::Close => self.close_link(),
+            Output::Heartbeat => self.on_link(Link::heartbeat),
+            Output::Watch => self.on_link(Link::watch),
+            Output::Report(task, status) => self.on_link(|link| link.report(task, status)),
+            Output::Perform(task, op) => self.performer.perform(task, op),
+            Output::Cancel(task) => self.performer.cancel(&task),
+            Output::Renew => self.renew(),
+            Output::Left => return Some(self.left()),
+        }
+        None
+    }
+
+    fn on_link(&self, act: impl FnOnce(&Link)) {
+        if let Some((link, _)) = &self.link {
+            act(link);
+        }
+    }
+
+    fn close_link(&mut self) {
+        self.publisher.clear();
+        self.link = None;
+    }
+
+    /// A record that can not be stored does not stop its task: within this boot the task's
+    /// folder in `exec-root` tells the same, and the managers know the rest.
+    fn persist(&mut self, record: &TaskRecord) {
+        if let Err(error) = self.tasks.save(record) {
+            self.complain(format!("cannot store task {}: {}", record.task.id, chain(&error)));
+        }
+    }
+
+    fn erase(&mut self, task: &TaskId) {
+        if let Err(error) = self.tasks.erase(task) {
+            self.complain(format!("cannot erase task {task}: {}", chain(&error)));
+        }
+    }
+
+    fn save_identity(&mut self) -> bool {
+        let wall = clock().wall;
+        self.identity.time_floor = self.identity.time_floor.max(wall);
+        match self.identities.save(&self.identity) {
+            Ok(()) => true,
+            Err(error) => {
+                self.complain(format!("cannot store the identity: {}", chain(&error)));
+                false
+            }
+        }
+    }
+
+    fn complain(&mut self, text: String) {
+        log::error!("{text}");
+        self.last_error = Some(text);
+    }
+
+    /// The managers' root CA changed: follow it if our own certificate proves that we may
+    /// (behaviour.md §6.5), otherwise stay with the one we have.
+    fn follow_root(&mut self, message: &SessionMessage) {
+        if message.root_ca.is_empty() || message.root_ca == self.root.pem() {
+            return;
+        }
+        let Some(certificate) = &self.identity.certificate else { return };
+        match self.root.successor(&message.root_ca, &certificate.chain, clock().wall) {
+            Ok(root) => {
+                self.identity.root_ca = root.pem().to_vec();
+                if self.save_identity() {
+                    log::info!("the swarm's root CA was rotated, following it");
+                    self.root = root;
+                    self.adopt_identity();
+                }
+            }
+            Err(error) => self.complain(format!(
+                "a manager sent a new root CA that this node's certificate does not vouch for, \
+                 it is ignored: {}",
+                chain(&error)
+            )),
+        }
+    }
+
+    /// Makes TLS and description follow the identity.
+    fn adopt_identity(&mut self) {
+        let Some(certificate) = &self.identity.certificate else { return };
+        let floor = self.identity.time_floor;
+        match tls::member(&self.root, &certificate.chain, &certificate.key, floor) {
+            Ok(tls) => self.tls = tls,
+            Err(error) => {
+                let text = format!("the certificate can not be used: {}", chain(&error));
+                self.complain(text);
+                return;
+            }
+        }
+        let tls_info = self.issued.tls_info(&self.root);
+        if self.description.tls_info != tls_info {
+            self.description.tls_info = tls_info;
+            self.tell(Input::Described);
+        }
+    }
+
+    fn renew(&mut self) {
+        let Some(addr) = self.agent.borrow().session().manager.map(|peer| peer.addr.clone()) else {
+            self.tell(Input::RenewalFailed);
+            return;
+        };
+        let (executor, tls) = (Rc::clone(&self.executor), Arc::clone(&self.tls));
+        let (root, node) = (self.root.clone(), self.node_id.clone());
+        let done = self.renewed.0.clone();
+        self.renewing = Some(self.executor.spawn(async move {
+            let renewal = async {
+                let channel =
+                    Channel::open(&executor, &addr, tls, tls::MANAGER_NAME, DIAL_TIMEOUT)
+                        .await
+                        .map_err(|cause| JoinError::Call { addr: addr.clone(), cause })?;
+                enrol::renew(&channel, &addr, &root, &node, || clock().wall).await
+            };
+            // The loop lives as long as this future.
+            let _unheard = done.send(renewal.await).await;
+        }));
+    }
+
+    fn handle_renewal(&mut self, renewal: Renewal) {
+        self.renewing = None;
+        let (certificate, issued) = match renewal {
+            Ok(renewed) => renewed,
+            Err(error) => {
+                self.complain(format!("the certificate could not be renewed: {}", chain(&error)));
+                self.tell(Input::RenewalFailed);
+                return;
+            }
+        };
+        let before = self.identity.certificate.replace(certificate);
+        if !self.save_identity() {
+            self.identity.certificate = before;
+            self.tell(Input::RenewalFailed);
+            return;
+        }
+        log::info!("the certificate was renewed");
+        let (not_before, not_after) = (issued.not_before, issued.not_after);
+        self.issued = issued;
+        self.tell(Input::Certificate { not_before, not_after });
+        self.adopt_identity();
+    }
+
+    fn answer(&mut self, question: Question) {
+        let response = match question.request {
+            Request::Status => Response::Status(Box::new(self.status())),
+            Request::Tasks => {
+                Response::Tasks(self.agent.borrow().records().map(report).collect())
+            }
+            Request::IdentityChanged => Response::Done,
+            Request::Leave => {
+                log::info!("leaving the swarm");
+                self.leaving = Some(question);
+                self.tell(Input::Leave);
+                return;
+            }
+        };
+        // Whoever asked may have gone away.
+        let _unheard = question.answer.try_send(response);
+    }
+
+    fn left(&mut self) -> End {
+        self.close_link();
+        perform::sweep(&self.config, |_| false);
+        let response = match self.identities.forget() {
+            Ok(()) => Response::Done,
+            Err(error) => Response::Failed(format!(
+                "the tasks are stopped, but the identity could not be erased: {}",
+                chain(&error)
+            )),
+        };
+        if let Some(question) = self.leaving.take() {
+            let _unheard = question.answer.try_send(response);
+        }
+        End::Left
+    }
+
+    fn status(&self) -> StatusReport {
+        let agent = self.agent.borrow();
+        let session = agent.session();
+        let now = clock();
+        let mut managers: Vec<String> =
+            self.identity.managers.iter().map(|peer| peer.addr.clone()).collect();
+        for seed in &self.identity.seeds {
+            if !managers.contains(seed) {
+                managers.push(seed.clone());
+            }
+        }
+        let state = match session.phase {
+            _ if self.leaving.is_some() => "leaving",
+            Phase::Connecting | Phase::Registering => "connecting",
+            Phase::Ready => "ready",
+            Phase::BackingOff => "backing-off",
+            Phase::Removed => "removed",
+            Phase::Left => "leaving",
+        };
+        let reason = match session.phase {
+            Phase::Removed => String::from(
+                "an operator removed this node from the swarm; its tasks are stopped. To join \
+                 again: edgeagent leave, then edgeagent join",
+            ),
+            Phase::Ready => String::new(),
+            Phase::Connecting | Phase::Registering | Phase::BackingOff | Phase::Left => {
+                session.loss.map(ToString::to_string).unwrap_or_default()
+            }
+        };
+        StatusReport {
+            state: String::from(state),
+            reason,
+            node_id: Some(self.node_id.to_string()),
+            cluster_id: Some(self.issued.organization.clone()),
+            availability: session.node.map(|node| String::from(availability(node.availability))),
+            manager: session.manager.map(|peer| peer.addr.clone()),
+            managers,
+            certificate: Some(CertificateReport {
+                not_before: self.issued.not_before.to_string(),
+                not_after: self.issued.not_after.to_string(),
+                root_ca: self.root.digest_hex(),
+            }),
+            seal: String::from("host"),
+            tasks: agent.records().count(),
+            running: agent
+                .records()
+                .filter(|record| record.status.state == TaskState::Running)
+                .count(),
+            last_error: self.last_error.clone(),
+            next_attempt_seconds: session
+                .next_attempt
+                .map(|at| at.saturating_duration_since(now.mono).as_secs()),
+            version: String::from(env!("CARGO_PKG_VERSION")),
+        }
+    }
+}
+
+/// A task for `edgeagent ps`.
+pub(super) fn report(record: &TaskRecord) -> TaskReport {
+    let (task, status) = (&record.task, &record.status);
+    let image = match &task.runtime {
+        Runtime::Container(spec) => spec.image.clone(),
+        Runtime::Attachment | Runtime::Generic { .. } | Runtime::Unknown => String::new(),
+    };
+    let container = status.container.as_ref();
+    TaskReport {
+        id: task.id.to_string(),
+        service: task.service_name.clone(),
+        slot: task.slot,
+        image,
+        state: String::from(status.state.name()),
+        desired: String::from(task.desired_state.name()),
+        message: status.message.clone(),
+        err: status.err.clone(),
+        container_id: container.map(|container| container.id.to_string()),
+        pid: container.map(|container| container.pid).filter(|pid| *pid != 0),
+        exit_code: container
+            .filter(|_| status.state.is_terminal())
+            .map(|container| container.exit_code),
+    }
+}
+
+pub(super) const fn availability(availability: Availability) -> &'static str {
+    match availability {
+        Availability::Active => "active",
+        Availability::Pause => "pause",
+        Availability::Drain => "drain",
+    }
+}
+
+/// What specs need to know of this node.
+fn facts(config: &Config, node_id: NodeId, description: &NodeDescription) -> NodeFacts {
+    NodeFacts {
+        node_id,
+        hostname: description.hostname.clone(),
+        architecture: description.architecture.clone(),
+        os: String::from("linux"),
+        data_root: config.data_root.clone(),
+        exec_root: config.exec_root.clone(),
+        cpus: describe::cpus(),
+        cgroup_parent: config.cgroup_parent.clone(),
+        default_ulimits: config.default_ulimits.clone(),
+        dns: config.dns.clone(),
+        default_init: config.init,
+        log_max_bytes: config.log_max_bytes,
+    }
+}
+
+/// A seed for jitter; not for keys.
+fn seed() -> u64 {
+    let mut bytes = [0_u8; 8];
+    // Without random numbers the jitter is the same on every start, which is no harm.
+    let _weak = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// The time that certificates are judged by: never before what was trusted once.
+pub(super) fn trusted_now(identity: &Identity) -> UnixTime {
+    clock().wall.max(identity.time_floor)
+}

@@ -1,0 +1,328 @@
+//! The driver: the only event loop. It owns sockets, files, children and clocks, carries out
+//! what the core decides, and decides nothing itself.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`enrol`] | from a join token to a sealed certificate; renewal |
+//! | `member` | the loop of a joined node |
+//! | `perform` | operations on tasks: image, spec and shim put together |
+//! | `publish` | answers to `docker service logs` |
+//! | `describe` | what the node says of itself |
+//! | [`control`] | the socket that the short commands speak to |
+
+pub mod control;
+mod describe;
+pub mod enrol;
+mod member;
+mod perform;
+mod publish;
+
+use std::{
+    error::Error,
+    fmt, fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use smol::{LocalExecutor, Timer, channel::Receiver, future};
+
+use self::{
+    control::{Question, Request, Response, StatusReport},
+    enrol::Enrolment,
+    member::{End, Member},
+};
+pub(crate) use self::{
+    member::{availability, report},
+    perform::{discard, pull_request, sweep},
+};
+use crate::{
+    ca::{ChainError, Issued, PinnedRoot},
+    config::Config,
+    image::{self, Store, StoreError},
+    limits::IDENTITY_RETRY,
+    model::{Identity, NodeCertificate, Now, PendingCertificate, Platform, UnixTime},
+    rpc::CallError,
+    seal::{IdentityStore, OpenError, SealError, Sealer, TaskStore},
+    shim,
+};
+
+/// Why the agent can not run.
+#[derive(Debug)]
+pub enum RunError {
+    /// A folder or socket that it needs can not be made.
+    Place {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// Another agent uses the same `exec-root`.
+    AlreadyRunning {
+        /// That folder.
+        exec_root: PathBuf,
+    },
+    /// Sealing does not work here.
+    Seal(SealError),
+    /// The sealed identity can not be opened.
+    Open(OpenError),
+    /// The image store can not be used.
+    Images(StoreError),
+    /// Our own program can not be protected from containers.
+    Program(io::Error),
+    /// The identity does not make a TLS configuration.
+    Tls(CallError),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Place { path, .. } => write!(f, "cannot use {}", path.display()),
+            Self::AlreadyRunning { exec_root } => write!(
+                f,
+                "another agent runs already with exec-root {}; stop it first, or give this one \
+                 an exec-root of its own",
+                exec_root.display()
+            ),
+            Self::Seal(_) => f.write_str("sealing does not work on this device"),
+            Self::Open(_) => f.write_str("the sealed identity can not be opened"),
+            Self::Images(_) => f.write_str("the image store can not be used"),
+            Self::Program(_) => f.write_str("the agent's own program can not be protected"),
+            Self::Tls(_) => f.write_str("the identity does not make a TLS configuration"),
+        }
+    }
+}
+
+impl Error for RunError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Place { cause, .. } | Self::Program(cause) => Some(cause),
+            Self::Seal(cause) => Some(cause),
+            Self::Open(cause) => Some(cause),
+            Self::Images(cause) => Some(cause),
+            Self::Tls(cause) => Some(cause),
+            Self::AlreadyRunning { .. } => None,
+        }
+    }
+}
+
+/// Samples both clocks. Everything below gets them passed in.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
+#[must_use]
+pub fn clock() -> Now {
+    let wall = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_nanos();
+    Now {
+        mono: std::time::Instant::now(),
+        wall: UnixTime::from_nanos(i64::try_from(wall).unwrap_or(i64::MAX)),
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// What stays the same while the agent runs, joined or not.
+pub(crate) struct NodeState {
+    config: Config,
+    images: Store,
+    platform: Platform,
+    /// Our own program, read-only as containers may come to see it.
+    program: PathBuf,
+}
+
+/// Runs the agent until it is killed.
+///
+/// There is no clean-up on a signal, on purpose: what the agent must not lose is stored before
+/// it matters, and its tasks are meant to outlive it.
+///
+/// # Errors
+/// [`RunError`] when the agent can not begin.
+pub fn run(config: Config) -> Result<(), RunError> {
+    // A core file would hold keys and secrets, and so would a debugger's view of this process.
+    let private = rustix::process::DumpableBehavior::NotDumpable;
+    if let Err(error) = rustix::process::set_dumpable_behavior(private) {
+        log::warn!("core files of the agent can not be switched off: {error}");
+    }
+    make_private_dir(&config.data_root)?;
+    make_private_dir(&config.exec_root)?;
+    make_private_dir(&config.exec_root.join("tasks"))?;
+    let _alone = lock(&config.exec_root)?;
+    let state = NodeState {
+        images: Store::open(&config.data_root.join("images")).map_err(RunError::Images)?,
+        platform: image::host_platform(),
+        program: shim::protected_program(&config.exec_root).map_err(RunError::Program)?,
+        config,
+    };
+    let sealer = Sealer::open(&state.config.data_root).map_err(RunError::Seal)?;
+    let listener = control::listen(&state.config.exec_root).map_err(|cause| RunError::Place {
+        path: control::socket_path(&state.config.exec_root),
+        cause,
+    })?;
+
+    let executor = Rc::new(LocalExecutor::new());
+    let (asked, questions) = smol::channel::bounded(4);
+    let served = executor.spawn(control::serve(Rc::clone(&executor), listener, asked));
+    let ended = future::block_on(executor.run(live(&executor, &state, sealer, &questions)));
+    drop(served);
+    ended
+}
+
+/// Not joined → pending → member → left → not joined, for ever.
+async fn live(
+    executor: &Rc<LocalExecutor<'static>>,
+    state: &NodeState,
+    sealer: Sealer,
+    questions: &Receiver<Question>,
+) -> Result<(), RunError> {
+    let data_root = &state.config.data_root;
+    loop {
+        let mut store = IdentityStore::new(data_root, sealer.clone());
+        let Some(mut identity) = store.load().map_err(RunError::Open)? else {
+            log::info!("this node is not part of a swarm; waiting for edgeagent join");
+            perform::sweep(&state.config, |_| false);
+            wait_for_identity(&StatusReport::new("not-joined"), questions).await;
+            continue;
+        };
+        let Some(certificate) = identity.certificate.clone() else {
+            match identity.pending.clone() {
+                Some(pending) => {
+                    await_approval(executor, &mut store, &mut identity, &pending, questions).await;
+                }
+                None => wait_for_identity(&StatusReport::new("not-joined"), questions).await,
+            }
+            continue;
+        };
+        let issued = match check_certificate(&identity, &certificate) {
+            Ok(issued) => issued,
+            Err(error) => {
+                let mut report = StatusReport::new("certificate-unusable");
+                report.reason = chain(&error);
+                log::error!("{}", report.reason);
+                report.node_id = Some(certificate.node_id.to_string());
+                // The clock may come right, or the operator may leave and join again.
+                future::or(wait_for_identity(&report, questions), async {
+                    Timer::after(IDENTITY_RETRY).await;
+                })
+                .await;
+                continue;
+            }
+        };
+        let tasks = TaskStore::new(data_root, sealer.clone());
+        let mut member = Member::new(
+            Rc::clone(executor),
+            state,
+            &mut store,
+            tasks,
+            identity,
+            &certificate,
+            issued,
+        )?;
+        match member.run(questions).await {
+            End::Left => log::info!("left the swarm"),
+        }
+    }
+}
+
+fn check_certificate(
+    identity: &Identity,
+    certificate: &NodeCertificate,
+) -> Result<Issued, ChainError> {
+    let root = PinnedRoot::unsealed(identity.root_ca.clone());
+    Issued::check(&root, &certificate.chain, &certificate.key, member::trusted_now(identity))
+}
+
+impl StatusReport {
+    /// A report of a node without a session.
+    pub(crate) fn new(state: &str) -> Self {
+        Self {
+            state: String::from(state),
+            seal: String::from("host"),
+            version: String::from(env!("CARGO_PKG_VERSION")),
+            ..Self::default()
+        }
+    }
+}
+
+/// Answers questions until the identity has changed.
+async fn wait_for_identity(report: &StatusReport, questions: &Receiver<Question>) {
+    while let Ok(question) = questions.recv().await {
+        let response = match question.request {
+            Request::Status => Response::Status(Box::new(report.clone())),
+            Request::Tasks => Response::Tasks(Vec::new()),
+            Request::IdentityChanged => Response::Done,
+            // What is stored but unusable is forgotten by the command itself.
+            Request::Leave => Response::NotJoined,
+        };
+        // Whoever asked may have gone away.
+        let _unheard = question.answer.try_send(response);
+        if question.request == Request::IdentityChanged {
+            return;
+        }
+    }
+    future::pending().await
+}
+
+/// Goes on with an enrolment that `join` began and did not see to its end.
+async fn await_approval(
+    executor: &Rc<LocalExecutor<'static>>,
+    store: &mut IdentityStore,
+    identity: &mut Identity,
+    pending: &PendingCertificate,
+    questions: &Receiver<Question>,
+) {
+    let mut report = StatusReport::new("pending-approval");
+    report.node_id = Some(pending.node_id.to_string());
+    report.reason = format!(
+        "the managers have not signed this node's certificate yet; key {}",
+        crate::ca::key_fingerprint(&pending.key)
+    );
+    let approved = async {
+        let mut enrolment =
+            Enrolment { executor: Rc::clone(executor), store, clock: || clock().wall };
+        if let Err(error) = enrolment.resume(identity, pending, |_| {}).await {
+            log::warn!("joining: {}", chain(&error));
+            Timer::after(IDENTITY_RETRY).await;
+        }
+    };
+    future::or(wait_for_identity(&report, questions), approved).await;
+}
+
+/// Makes a folder that only its owner may enter, with its parents.
+pub(crate) fn make_private_dir(path: &Path) -> Result<(), RunError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|cause| RunError::Place { path: path.to_owned(), cause })
+}
+
+/// Keeps a second agent out of the same `exec-root`, for as long as the file lives.
+fn lock(exec_root: &Path) -> Result<fs::File, RunError> {
+    let path = exec_root.join("agent.lock");
+    let place = |cause| RunError::Place { path: path.clone(), cause };
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(place)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(RunError::AlreadyRunning { exec_root: exec_root.to_owned() })
+        }
+        Err(error) => Err(place(error.into())),
+    }
+}

@@ -1,0 +1,466 @@
+//! Operations on tasks, carried out: image, spec and shim put together.
+//!
+//! Each operation is one future on the agent's executor and ends in exactly one [`Settled`].
+//! What it knows of the container travels in a [`Controller`], which belongs to the operation
+//! while one is under way and to the driver otherwise: nothing is shared.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Instant,
+};
+
+use smol::{
+    LocalExecutor, Task as Running,
+    channel::{Receiver, Sender},
+    future,
+    lock::Semaphore,
+};
+
+use super::{chain, clock};
+use crate::{
+    agent::{Agent, Op, Outcome, Settlement},
+    config::Config,
+    image::{self, FetchEvent, FetchRequest, Platform as _, Reference, Store, What},
+    model::{
+        Bundle, ContainerId, ContainerStatus, Exit, LocalImage, MountKind, Platform, Runtime,
+        SecretBytes, Task, TaskId,
+    },
+    shim::{self, AttachError, Shim},
+    spec::{self, Files, NodeFacts},
+};
+
+/// What is known of one task's container.
+#[derive(Debug, Default)]
+pub(super) struct Controller {
+    container: Option<ContainerId>,
+    image: Option<LocalImage>,
+    shim: Option<Shim>,
+    exit: Option<Exit>,
+    pid: i32,
+}
+
+/// The end of an operation.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) task: TaskId,
+    pub(super) op: Op,
+    pub(super) settlement: Settlement,
+    controller: Controller,
+}
+
+/// What operations need of the node.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) config: Config,
+    pub(super) facts: RefCell<NodeFacts>,
+    pub(super) agent: Rc<RefCell<Agent>>,
+    pub(super) store: Store,
+    pub(super) platform: Platform,
+    /// Our own program, as containers may see it: never writable.
+    pub(super) program: PathBuf,
+    /// One pull at a time: a second one would only halve the first one's share of the link.
+    pub(super) pulling: Semaphore,
+    /// When each reference was last pulled: twenty tasks of one service ask the registry once.
+    pub(super) pulled: RefCell<BTreeMap<String, Instant>>,
+}
+
+/// Starts operations and keeps the controllers that rest.
+#[derive(Debug)]
+pub(super) struct Performer {
+    executor: Rc<LocalExecutor<'static>>,
+    context: Rc<Context>,
+    settled: Sender<Settled>,
+    resting: BTreeMap<TaskId, Controller>,
+    under_way: BTreeMap<TaskId, (Sender<()>, Running<()>)>,
+}
+
+impl Performer {
+    pub(super) fn new(
+        executor: Rc<LocalExecutor<'static>>,
+        context: Rc<Context>,
+        settled: Sender<Settled>,
+    ) -> Self {
+        Self { executor, context, settled, resting: BTreeMap::new(), under_way: BTreeMap::new() }
+    }
+
+    /// Begins `op` on the task; its record is read from the agent.
+    pub(super) fn perform(&mut self, id: TaskId, op: Op) {
+        let task = self.context.agent.borrow().record(&id).map(|record| record.task.clone());
+        let mut controller = self.resting.remove(&id).unwrap_or_default();
+        let (context, settled) = (Rc::clone(&self.context), self.settled.clone());
+        let (cancel, cancelled) = smol::channel::bounded(1);
+        let running = self.executor.spawn({
+            let id = id.clone();
+            async move {
+                let settlement = match task {
+                    Some(task) => carry_out(&context, &task, op, &mut controller, cancelled).await,
+                    None => settle(&controller, Outcome::Done),
+                };
+                // The driver is gone only when the whole agent ends.
+                let _unheard = settled.send(Settled { task: id, op, settlement, controller }).await;
+            }
+        });
+        self.under_way.insert(id, (cancel, running));
+    }
+
+    /// Asks the operation under way to end; one that can not be interrupted goes on.
+    pub(super) fn cancel(&self, id: &TaskId) {
+        if let Some((cancel, _)) = self.under_way.get(id) {
+            // A second request changes nothing.
+            let _asked_already = cancel.try_send(());
+        }
+    }
+
+    /// Takes the end of an operation in.
+    pub(super) fn settled(&mut self, settled: Settled) -> (TaskId, Op, Settlement) {
+        self.under_way.remove(&settled.task);
+        if settled.op != Op::Remove {
+            self.resting.insert(settled.task.clone(), settled.controller);
+        }
+        (settled.task, settled.op, settled.settlement)
+    }
+}
+
+async fn carry_out(
+    context: &Context,
+    task: &Task,
+    op: Op,
+    controller: &mut Controller,
+    cancelled: Receiver<()>,
+) -> Settlement {
+    let cancel = async {
+        // The sender lives as long as this operation is under way.
+        let _asked = cancelled.recv().await;
+        Outcome::Cancelled
+    };
+    let outcome = match op {
+        Op::Resolve => resolve(context, task),
+        Op::Prepare => future::or(prepare(context, task, controller), cancel).await,
+        Op::Wait => future::or(wait(context, task, controller), cancel).await,
+        // A start takes milliseconds and a stop has its own bound: neither is left half way.
+        Op::Start => start(context, task, controller).await,
+        Op::Shutdown => shutdown(context, task, controller).await,
+        Op::Remove => remove(context, task, controller).await,
+    };
+    settle(controller, outcome)
+}
+
+fn settle(controller: &Controller, outcome: Outcome) -> Settlement {
+    let container = controller.container.clone().map(|id| match &controller.exit {
+        Some(exit) => ContainerStatus { id, pid: 0, exit_code: exit.code },
+        None => ContainerStatus { id, pid: controller.pid, exit_code: 0 },
+    });
+    Settlement { outcome, container, ports: Vec::new() }
+}
+
+fn resolve(context: &Context, task: &Task) -> Outcome {
+    match spec::check(task, &context.facts.borrow()) {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::Fatal(chain(&error)),
+    }
+}
+
+async fn prepare(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
+    let image = match ensure_image(context, task).await {
+        Ok(image) => image,
+        Err(reason) => return Outcome::Fatal(reason),
+    };
+    let container = match container_id(controller) {
+        Ok(container) => container,
+        Err(error) => return Outcome::Temporary(error.to_string()),
+    };
+    let bundle =
+        spec::build(task, &container, &image, &context.facts.borrow(), Files::Unchecked);
+    controller.image = Some(image);
+    match bundle {
+        Ok(bundle) => match missing_bind_source(&bundle) {
+            None => Outcome::Done,
+            Some(path) => Outcome::Fatal(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                path.display()
+            )),
+        },
+        Err(error) => Outcome::Fatal(chain(&error)),
+    }
+}
+
+async fn start(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
+    if controller.shim.is_none() {
+        match attach(context, task, controller) {
+            Ok(()) => {}
+            Err(AttachError::NoSuchTask) => {
+                if let Err(reason) = spawn(context, task, controller).await {
+                    return Outcome::Fatal(reason);
+                }
+            }
+            Err(error) => return Outcome::Fatal(format!("starting container failed: {}", chain(&error))),
+        }
+    }
+    let Some(shim) = controller.shim.as_mut() else {
+        return Outcome::Fatal(String::from("starting container failed: its shim is gone"));
+    };
+    match shim.started().await {
+        Ok(started) => {
+            controller.container = Some(started.container);
+            controller.pid = started.pid;
+            Outcome::Done
+        }
+        Err(error) => {
+            let exit = shim.wait().await;
+            controller.exit = Some(exit);
+            Outcome::Fatal(format!("starting container failed: {}", chain(&error)))
+        }
+    }
+}
+
+async fn wait(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
+    if let Err(gone) = known(context, task, controller) {
+        return gone;
+    }
+    let Some(shim) = controller.shim.as_mut() else { return no_container(task) };
+    let exit = shim.wait().await;
+    let outcome = exit_outcome(&exit);
+    controller.exit = Some(exit);
+    outcome
+}
+
+async fn shutdown(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
+    if known(context, task, controller).is_err() {
+        return Outcome::Done;
+    }
+    if let Some(shim) = controller.shim.as_mut() {
+        let (signal, grace) = spec::stop(task, controller.image.as_ref());
+        // A shim that can not be asked has ended; waiting tells how.
+        if let Err(error) = shim.stop(signal, grace).await {
+            log::debug!("stop task.id={}: {error}", task.id);
+        }
+        controller.exit = Some(shim.wait().await);
+    }
+    Outcome::Done
+}
+
+async fn remove(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
+    // It was stopped as well as it could be.
+    let _stopped = shutdown(context, task, controller).await;
+    controller.shim = None;
+    match discard(&context.config, &task.id) {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::Temporary(format!("cannot remove the container: {error}")),
+    }
+}
+
+/// Removes every trace of a task's container.
+pub(super) fn discard(config: &Config, task: &TaskId) -> io::Result<()> {
+    shim::remove(&task_dir(&config.exec_root, task), &writable_dir(&config.data_root, task))
+}
+
+/// Removes what is left of containers whose task is not in `keep`.
+pub(super) fn sweep(config: &Config, keep: impl Fn(&TaskId) -> bool) {
+    for root in [config.exec_root.join("tasks"), config.data_root.join("containers")] {
+        let Ok(entries) = fs::read_dir(root) else { continue };
+        for entry in entries.flatten() {
+            let Some(task) = entry.file_name().to_str().and_then(|name| TaskId::new(name).ok())
+            else {
+                continue;
+            };
+            if keep(&task) {
+                continue;
+            }
+            match discard(config, &task) {
+                Ok(()) => log::info!("removed what was left of a container task.id={task}"),
+                Err(error) => log::warn!("cannot remove a left container task.id={task}: {error}"),
+            }
+        }
+    }
+}
+
+/// Where a task's records, log and mount points are.
+pub(super) fn task_dir(exec_root: &Path, task: &TaskId) -> PathBuf {
+    exec_root.join("tasks").join(task.as_str())
+}
+
+fn writable_dir(data_root: &Path, task: &TaskId) -> PathBuf {
+    data_root.join("containers").join(task.as_str())
+}
+
+/// Makes sure that the controller has its shim, if there ever was one.
+fn known(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), Outcome> {
+    if controller.shim.is_some() {
+        return Ok(());
+    }
+    attach(context, task, controller).map_err(|error| match error {
+        AttachError::NoSuchTask => no_container(task),
+        error => Outcome::Fatal(chain(&error)),
+    })
+}
+
+fn attach(
+    context: &Context,
+    task: &Task,
+    controller: &mut Controller,
+) -> Result<(), AttachError> {
+    let shim = Shim::attach(&task_dir(&context.config.exec_root, &task.id))?;
+    controller.container = Some(shim.container().clone());
+    controller.shim = Some(shim);
+    if controller.image.is_none() {
+        controller.image = reference(task).ok().and_then(|name| find(context, &name));
+    }
+    Ok(())
+}
+
+fn no_container(task: &Task) -> Outcome {
+    Outcome::Fatal(format!("No such container: {}", spec::container_name(task)))
+}
+
+async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), String> {
+    let image = match controller.image.take() {
+        Some(image) => image,
+        // Prepared before the agent was restarted.
+        None => ensure_image(context, task).await?,
+    };
+    let container = container_id(controller).map_err(|error| error.to_string())?;
+    let bundle = {
+        let agent = context.agent.borrow();
+        let files = Files::Given {
+            secret: &|id| agent.secret(&task.id, id).cloned(),
+            config: &|id| agent.config(&task.id, id).cloned(),
+        };
+        spec::build(task, &container, &image, &context.facts.borrow(), files)
+    };
+    controller.image = Some(image);
+    let bundle = bundle.map_err(|error| chain(&error))?;
+    if let Some(path) = missing_bind_source(&bundle) {
+        return Err(format!(
+            "invalid bind mount source, source path not found: {}",
+            path.display()
+        ));
+    }
+    // What an earlier boot left: a task starts from its image.
+    match fs::remove_dir_all(&bundle.root.writable) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(format!("starting container failed: {error}")),
+    }
+    let shim = shim::spawn(&context.program, &bundle)
+        .map_err(|error| format!("starting container failed: {}", chain(&error)))?;
+    controller.shim = Some(shim);
+    Ok(())
+}
+
+fn missing_bind_source(bundle: &Bundle) -> Option<PathBuf> {
+    bundle.mounts.iter().find_map(|mount| match &mount.kind {
+        MountKind::Bind { source, .. } if !source.exists() => Some(source.clone()),
+        MountKind::Bind { .. } | MountKind::Volume { .. } | MountKind::Tmpfs { .. } => None,
+    })
+}
+
+/// The container's id, made up once.
+fn container_id(controller: &mut Controller) -> io::Result<ContainerId> {
+    if let Some(id) = &controller.container {
+        return Ok(id.clone());
+    }
+    let mut bytes = [0_u8; 32];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .map_err(|_| io::Error::other("the operating system gave no random numbers"))?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = ContainerId::new(&text).map_err(io::Error::other)?;
+    controller.container = Some(id.clone());
+    Ok(id)
+}
+
+fn exit_outcome(exit: &Exit) -> Outcome {
+    match exit {
+        Exit { start_error: Some(error), .. } => Outcome::Fatal(error.clone()),
+        Exit { code: 0, .. } => Outcome::Done,
+        Exit { code, .. } => Outcome::Fatal(format!("task: non-zero exit ({code})")),
+    }
+}
+
+fn reference(task: &Task) -> Result<Reference, String> {
+    let text = spec::image(task).map_err(|error| chain(&error))?;
+    Reference::parse(text).map_err(|error| chain(&error))
+}
+
+fn find(context: &Context, name: &Reference) -> Option<LocalImage> {
+    match context.store.find(name) {
+        Ok(image) => image,
+        Err(error) => {
+            log::warn!("cannot look for image {name}: {}", chain(&error));
+            None
+        }
+    }
+}
+
+/// The image of a task, pulled when it must be (executor.md §6): one that is named by digest and
+/// is here is used as it is; a tag is always asked for, and what is here serves when that fails.
+async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, String> {
+    let name = reference(task)?;
+    let local = find(context, &name);
+    if name.is_immutable()
+        && let Some(image) = local
+    {
+        return Ok(image);
+    }
+    let asked = clock().mono;
+    // The semaphore is never closed.
+    let _turn = context.pulling.acquire().await;
+    let key = name.to_string();
+    let fresh = context.pulled.borrow().get(&key).is_some_and(|at| asked <= *at);
+    if !fresh {
+        if let Err(reason) = pull(context, task, &name).await {
+            return match find(context, &name) {
+                Some(image) => {
+                    log::warn!("using the local image {name}, it may be stale: {reason}");
+                    Ok(image)
+                }
+                None => Err(format!("No such image: {name}: {reason}")),
+            };
+        }
+        context.pulled.borrow_mut().insert(key, clock().mono);
+    }
+    find(context, &name).ok_or_else(|| format!("No such image: {name}"))
+}
+
+async fn pull(context: &Context, task: &Task, name: &Reference) -> Result<(), String> {
+    let auth = match &task.runtime {
+        Runtime::Container(spec) => spec.registry_auth.clone(),
+        Runtime::Attachment | Runtime::Generic { .. } | Runtime::Unknown => SecretBytes::default(),
+    };
+    fetch(context, pull_request(&context.config, &context.platform, name, auth)).await
+}
+
+/// A request to pull `name`.
+pub(crate) fn pull_request(
+    config: &Config,
+    platform: &Platform,
+    name: &Reference,
+    auth: SecretBytes,
+) -> FetchRequest {
+    FetchRequest {
+        store: config.data_root.join("images"),
+        platform: platform.clone(),
+        what: What::Pull {
+            reference: name.to_string(),
+            auth,
+            insecure_registries: config.insecure_registries.clone(),
+            ca_file: None,
+        },
+    }
+}
+
+async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
+    let mut fetch =
+        image::fetch(&context.program, &request).map_err(|error| chain(&error))?;
+    while let Some(event) = fetch.next().await {
+        match event {
+            FetchEvent::Progress { .. } => {}
+            FetchEvent::Done { .. } => return Ok(()),
+            FetchEvent::Failed { message, .. } => return Err(message),
+        }
+    }
+    Err(String::from("the process that pulls it was killed"))
+}
