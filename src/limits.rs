@@ -11,3 +11,21 @@ use std::time::Duration;
 /// After `exceeded rate limit count of registrations`, wait this long: managers count
 /// registrations that follow each other within 8 s (swarmkit `manager/dispatcher/nodes.go`).
 pub const REGISTRATION_PAUSE: Duration = Duration::from_secs(9);
+
+// --- ca ---
+
+/// Characters of the root CA's digest in a join token: 256 bits in base 36 (swarmkit
+/// `ca/config.go`, `base36DigestLen`).
+pub const TOKEN_DIGEST_CHARS: usize = 50;
+
+/// Characters of the secret in a join token: 128 bits in base 36 (swarmkit `ca/config.go`,
+/// `maxGeneratedSecretLength`).
+pub const TOKEN_SECRET_CHARS: usize = 25;
+
+/// Longest PEM text, in bytes, of a root CA bundle or a certificate chain. Real ones have 550 to
+/// some 8000; a longer one is refused.
+pub const PEM_MAX_BYTES: usize = 65_536;
+
+/// Most certificates in a root CA bundle or a chain. Swarm sends one, or two during a rotation;
+/// more are refused.
+pub const PEM_MAX_CERTIFICATES: usize = 16;
