@@ -29,3 +29,16 @@ pub const PEM_MAX_BYTES: usize = 65_536;
 /// Most certificates in a root CA bundle or a chain. Swarm sends one, or two during a rotation;
 /// more are refused.
 pub const PEM_MAX_CERTIFICATES: usize = 16;
+
+// --- seal ---
+
+/// Largest sealed identity, in bytes: token, key, chain, root bundle and manager list need some
+/// 6000. A larger one is not stored, and the one before stays.
+pub const IDENTITY_MAX_BYTES: usize = 262_144;
+
+/// Largest sealed task record, in bytes: a spec of some kilobytes, or much more with long
+/// environments. A larger one is not stored, and its task must be refused.
+pub const TASK_RECORD_MAX_BYTES: usize = 1_048_576;
+
+/// What is read at most, in bytes, of a file that names the hardware; real ones have up to 37.
+pub const HARDWARE_ID_MAX_BYTES: usize = 256;
