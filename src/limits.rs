@@ -60,3 +60,33 @@ pub const JOIN_ADDRESSES_MAX: usize = 16;
 
 /// Bytes read of a token file; what follows is ignored, and a token cut off is malformed.
 pub const TOKEN_FILE_MAX_BYTES: u64 = 4096;
+// --- ca ---
+
+/// Characters of the root CA's digest in a join token: 256 bits in base 36 (swarmkit
+/// `ca/config.go`, `base36DigestLen`).
+pub const TOKEN_DIGEST_CHARS: usize = 50;
+
+/// Characters of the secret in a join token: 128 bits in base 36 (swarmkit `ca/config.go`,
+/// `maxGeneratedSecretLength`).
+pub const TOKEN_SECRET_CHARS: usize = 25;
+
+/// Longest PEM text, in bytes, of a root CA bundle or a certificate chain. Real ones have 550 to
+/// some 8000; a longer one is refused.
+pub const PEM_MAX_BYTES: usize = 65_536;
+
+/// Most certificates in a root CA bundle or a chain. Swarm sends one, or two during a rotation;
+/// more are refused.
+pub const PEM_MAX_CERTIFICATES: usize = 16;
+
+// --- seal ---
+
+/// Largest sealed identity, in bytes: token, key, chain, root bundle and manager list need some
+/// 6000. A larger one is not stored, and the one before stays.
+pub const IDENTITY_MAX_BYTES: usize = 262_144;
+
+/// Largest sealed task record, in bytes: a spec of some kilobytes, or much more with long
+/// environments. A larger one is not stored, and its task must be refused.
+pub const TASK_RECORD_MAX_BYTES: usize = 1_048_576;
+
+/// What is read at most, in bytes, of a file that names the hardware; real ones have up to 37.
+pub const HARDWARE_ID_MAX_BYTES: usize = 256;
