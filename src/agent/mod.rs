@@ -5,12 +5,25 @@
 //! comes back as a later [`Input`]. [`Output::Persist`] precedes what depends on it; the driver
 //! may not reorder.
 
-use std::time::{Duration, Instant};
+pub mod assignments;
+mod files;
+mod machine;
+mod random;
+mod remotes;
+mod renewal;
+mod reporter;
+mod session;
+pub mod task;
+
+use std::time::Duration;
 
 use crate::model::{
-    AssignmentSet, ContainerStatus, LinkLoss, Now, Peer, PortConfig, SessionId, SessionMessage,
-    TaskId, TaskRecord, TaskState, TaskStatus, UnixTime,
+    AssignmentSet, ContainerStatus, LinkLoss, Peer, PortConfig, SessionId, SessionMessage, TaskId,
+    TaskRecord, TaskState, TaskStatus, UnixTime,
 };
+
+pub use machine::{Agent, Due, Start};
+pub use session::{SessionPhase, SessionView};
 
 /// What happened outside.
 #[derive(Debug)]

@@ -1,0 +1,156 @@
+//! The managers that may be dialled, and how well each served so far.
+//!
+//! The addresses given to `join` stay for ever as a fallback with the lowest weight. Source:
+//! swarmkit `remotes/remotes.go`; behaviour.md §7.6.
+
+use crate::{
+    limits::MANAGERS_MAX,
+    model::{Peer, WeightedPeer},
+};
+
+use super::random::Random;
+
+/// Weight of one good experience; a bad one is its negative.
+const OBSERVATION: i64 = 10;
+const WEIGHT_MAX: i64 = 256;
+
+/// Managers with weights, and the fallback.
+#[derive(Debug)]
+pub(super) struct Remotes {
+    managers: Vec<WeightedPeer>,
+    seeds: Vec<Peer>,
+}
+
+impl Remotes {
+    /// Known managers, and `host:port` addresses of the operator.
+    pub(super) fn new(managers: Vec<Peer>, seeds: Vec<String>) -> Self {
+        let managers =
+            managers.into_iter().map(|peer| WeightedPeer { peer, weight: OBSERVATION }).collect();
+        let seeds = seeds.into_iter().map(|addr| Peer { node_id: String::new(), addr }).collect();
+        Self { managers, seeds }
+    }
+
+    /// Takes over the managers of a session message; an empty list changes nothing.
+    ///
+    /// Returns the new list when it names other managers than before.
+    pub(super) fn learn(&mut self, told: &[WeightedPeer]) -> Option<Vec<Peer>> {
+        let mut next: Vec<WeightedPeer> = Vec::new();
+        for manager in told.iter().filter(|manager| !manager.peer.addr.is_empty()) {
+            if next.len() == MANAGERS_MAX {
+                log::warn!("more managers than can be remembered; limit={MANAGERS_MAX}");
+                break;
+            }
+            if next.iter().any(|other| other.peer == manager.peer) {
+                continue;
+            }
+            let old = self.managers.iter().find(|other| other.peer == manager.peer);
+            let weight = blend(old.map_or(0, |old| old.weight), manager.weight);
+            next.push(WeightedPeer { peer: manager.peer.clone(), weight });
+        }
+        if next.is_empty() {
+            return None;
+        }
+        next.sort_by(|a, b| a.peer.cmp(&b.peer));
+        let before: Vec<Peer> = self.managers.iter().map(|m| m.peer.clone()).collect();
+        let after: Vec<Peer> = next.iter().map(|m| m.peer.clone()).collect();
+        self.managers = next;
+        (before != after).then_some(after)
+    }
+
+    /// Notes how a link to `peer` went. Addresses of the operator have no weight to change.
+    pub(super) fn observe(&mut self, peer: &Peer, good: bool) {
+        if let Some(manager) = self.managers.iter_mut().find(|manager| manager.peer == *peer) {
+            let observed = if good { OBSERVATION } else { -OBSERVATION };
+            manager.weight = blend(manager.weight, observed);
+        }
+    }
+
+    /// Draws one by weight, never none unless there is none.
+    pub(super) fn choose(&self, random: &mut Random) -> Option<Peer> {
+        let fallback = self
+            .seeds
+            .iter()
+            .filter(|seed| self.managers.iter().all(|manager| manager.peer.addr != seed.addr))
+            .map(|seed| (seed, 0));
+        let all = self.managers.iter().map(|manager| (&manager.peer, manager.weight));
+        let tickets: Vec<(&Peer, u64)> =
+            all.chain(fallback).map(|(peer, weight)| (peer, tickets(weight))).collect();
+        let mut draw = random.below(tickets.iter().map(|(_, count)| count).sum());
+        for (peer, count) in tickets {
+            if draw < count {
+                return Some(peer.clone());
+            }
+            draw -= count;
+        }
+        None
+    }
+}
+
+/// Half old, half new, rounded up, within ±256.
+fn blend(old: i64, observed: i64) -> i64 {
+    let sum = old.saturating_add(observed.clamp(-WEIGHT_MAX, WEIGHT_MAX));
+    (sum.saturating_add(1)).div_euclid(2).clamp(-WEIGHT_MAX, WEIGHT_MAX)
+}
+
+/// `max(weight, 0) + 0.001`, in thousandths.
+fn tickets(weight: i64) -> u64 {
+    u64::try_from(weight.max(0)).unwrap_or(0) * 1000 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manager(name: &str) -> WeightedPeer {
+        let peer = Peer { node_id: name.into(), addr: format!("{name}:2377") };
+        WeightedPeer { peer, weight: 10 }
+    }
+
+    #[test]
+    fn weights_follow_the_formula_of_swarm() {
+        assert_eq!(blend(0, 10), 5);
+        assert_eq!(blend(5, 10), 8);
+        assert_eq!(blend(10, -10), 0);
+        assert_eq!(blend(0, -10), -5);
+        assert_eq!(blend(-5, -10), -7);
+        assert_eq!(blend(256, i64::MAX), 256);
+        assert_eq!(blend(-256, i64::MIN), -256);
+    }
+
+    #[test]
+    fn seeds_are_never_dropped_and_rarely_drawn() {
+        let mut remotes = Remotes::new(vec![], vec!["seed:2377".into()]);
+        let mut random = Random::new(7);
+        assert_eq!(remotes.choose(&mut random).unwrap().addr, "seed:2377");
+        assert!(remotes.learn(&[manager("m1")]).is_some());
+        let drawn = |remotes: &Remotes, random: &mut Random| {
+            (0..1000).filter(|_| remotes.choose(random).unwrap().addr == "seed:2377").count()
+        };
+        assert!(drawn(&remotes, &mut random) < 10);
+        remotes.observe(&manager("m1").peer, false);
+        remotes.observe(&manager("m1").peer, false);
+        let count = drawn(&remotes, &mut random);
+        assert!((300..700).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn a_list_is_told_only_when_it_changed_and_an_empty_one_counts_for_nothing() {
+        let mut remotes = Remotes::new(vec![manager("m1").peer], vec![]);
+        assert_eq!(remotes.learn(&[]), None);
+        assert_eq!(remotes.learn(&[manager("m1"), manager("m1")]), None);
+        let both = remotes.learn(&[manager("m2"), manager("m1")]).unwrap();
+        assert_eq!(both.len(), 2);
+        assert_eq!(remotes.learn(&[manager("m1"), manager("m2")]), None);
+        let mut blank = manager("m3");
+        blank.peer.addr = String::new();
+        assert_eq!(remotes.learn(&[blank]), None);
+        assert!(Remotes::new(vec![], vec![]).choose(&mut Random::new(1)).is_none());
+    }
+
+    #[test]
+    fn a_list_without_end_is_cut() {
+        let told: Vec<WeightedPeer> = (0..100).map(|n| manager(&format!("m{n}"))).collect();
+        let mut remotes = Remotes::new(vec![], vec![]);
+        assert_eq!(remotes.learn(&told).unwrap().len(), MANAGERS_MAX);
+    }
+}
