@@ -6,3 +6,4 @@ pub mod limits;
 pub mod logs;
 pub mod model;
 pub mod seal;
+pub mod rpc;
