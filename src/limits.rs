@@ -11,3 +11,13 @@ use std::time::Duration;
 /// After `exceeded rate limit count of registrations`, wait this long: managers count
 /// registrations that follow each other within 8 s (swarmkit `manager/dispatcher/nodes.go`).
 pub const REGISTRATION_PAUSE: Duration = Duration::from_secs(9);
+
+// --- logs ---
+
+/// Bytes of one log record's data: the shim cuts longer lines into such pieces, as Docker does
+/// (moby `daemon/logger/copier.go`); a longer record in a file is damage.
+pub const LOG_PIECE_MAX_BYTES: usize = 16 * 1024;
+
+/// Bytes that a log reader fetches at once: two whole records, small enough to hold one per
+/// follower.
+pub const LOG_READ_BYTES: usize = 2 * LOG_PIECE_MAX_BYTES;
