@@ -204,3 +204,12 @@ pub const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between heartbeats, whatever a manager says.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(3600);
+// --- logs ---
+
+/// Bytes of one log record's data: the shim cuts longer lines into such pieces, as Docker does
+/// (moby `daemon/logger/copier.go`); a longer record in a file is damage.
+pub const LOG_PIECE_MAX_BYTES: usize = 16 * 1024;
+
+/// Bytes that a log reader fetches at once: two whole records, small enough to hold one per
+/// follower.
+pub const LOG_READ_BYTES: usize = 2 * LOG_PIECE_MAX_BYTES;

@@ -1,27 +1,22 @@
 //! Logs of tasks: a bounded ring on tmpfs, written by the shim, read by the agent.
+//!
+//! A ring is a folder with at most two segment files, named by rising numbers. Each holds whole
+//! records ([`parse`]) and at most half of the ring's bytes. A full segment is closed for ever:
+//! the older one is deleted and a new one begun, so the newest half is always there. A reader
+//! holds the files that it has begun open, and so never loses its place within one.
+//!
+//! Nothing here is async, watches files or knows the LogBroker: whoever follows a ring polls
+//! [`Reader::next_batch`].
 
-use std::{io, path::Path};
+mod reader;
+mod record;
+mod segment;
+mod select;
+mod text;
+mod writer;
 
-use crate::model::{LogStream, UnixTime};
-
-/// Appends a container's output to its ring; one per task, in its shim.
-#[derive(Debug)]
-pub struct Writer {}
-
-impl Writer {
-    /// Opens the ring in `dir`, which holds at most `max_bytes`.
-    ///
-    /// # Errors
-    /// When a file can not be made.
-    pub fn open(_dir: &Path, _max_bytes: u64) -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    /// Appends one line with its newline, or a piece of a long one without.
-    ///
-    /// # Errors
-    /// When the file can not be written; the line is lost, earlier ones are not.
-    pub fn append(&mut self, _at: UnixTime, _stream: LogStream, _data: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-}
+pub use reader::{Batch, Reader};
+pub use record::{Parsed, parse};
+pub use select::selects;
+pub use text::{Text, timestamp};
+pub use writer::Writer;
