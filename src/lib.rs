@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod ca;
+pub mod image;
 pub mod limits;
 pub mod logs;
 pub mod model;

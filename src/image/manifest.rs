@@ -1,0 +1,481 @@
+//! Manifests, indexes and configurations: bytes from outside become checked values.
+//!
+//! It fetches and verifies nothing; callers compare digests first. `urls` of layers are ignored,
+//! for they made other clients send credentials elsewhere (CVE-2020-15157). Formats: OCI
+//! image-spec `manifest.md`, `image-index.md`, `config.md`; Docker image manifest v2 schema 2.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    digest::Digest,
+    platform::{fitness, platform_name},
+};
+use crate::{
+    limits::{IMAGE_CONFIG_MAX_BYTES, IMAGE_LAYERS_MAX, INDEX_ENTRIES_MAX, MANIFEST_MAX_BYTES},
+    model::{ImageConfig, Platform},
+};
+
+/// Media types that a registry is asked for.
+pub const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, \
+     application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.oci.image.index.v1+json";
+
+const INDEX_TYPES: [&str; 2] = [
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.index.v1+json",
+];
+const MANIFEST_TYPES: [&str; 2] = [
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+];
+
+/// Why a manifest, index or configuration is not used.
+#[derive(Debug)]
+pub enum ManifestError {
+    /// It exceeds its bound.
+    TooLarge {
+        /// The bound in bytes.
+        max: usize,
+    },
+    /// It is not the JSON that it should be.
+    Json(serde_json::Error),
+    /// Its media type is another, or contradicts its fields.
+    MediaType {
+        /// What it says, at most some characters of it.
+        found: String,
+    },
+    /// It has the fields of a manifest and of an index (CVE-2021-41190).
+    Ambiguous,
+    /// It is an image of the format that Docker gave up in 2017.
+    SchemaOne,
+    /// Too many layers or entries.
+    TooMany {
+        /// How many there are.
+        found: usize,
+        /// How many are allowed.
+        max: usize,
+    },
+    /// Manifest and configuration disagree about the number of layers.
+    LayerCount {
+        /// In the manifest.
+        manifest: usize,
+        /// In the configuration.
+        config: usize,
+    },
+    /// No image for this device.
+    Platform {
+        /// What there is.
+        found: String,
+        /// What this device is.
+        host: String,
+    },
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { max } => {
+                write!(f, "image manifest or configuration exceeds {max} bytes")
+            }
+            Self::Json(_) => f.write_str("image manifest or configuration is malformed"),
+            Self::MediaType { found } => write!(f, "media type {found:?} is not a container image"),
+            Self::Ambiguous => f.write_str("image manifest is a manifest and an index at once"),
+            Self::SchemaOne => {
+                f.write_str("image has the old schema 1 format; push it again with a newer docker")
+            }
+            Self::TooMany { found, max } => {
+                write!(f, "image has {found} layers or entries, at most {max} are allowed")
+            }
+            Self::LayerCount { manifest, config } => {
+                write!(f, "image manifest has {manifest} layers, its configuration {config}")
+            }
+            Self::Platform { found, host } => {
+                write!(f, "image is {found}, this device is {host}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ManifestError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Json(cause) => Some(cause),
+            Self::TooLarge { .. }
+            | Self::MediaType { .. }
+            | Self::Ambiguous
+            | Self::SchemaOne
+            | Self::TooMany { .. }
+            | Self::LayerCount { .. }
+            | Self::Platform { .. } => None,
+        }
+    }
+}
+
+/// A blob as a manifest refers to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// Its media type.
+    #[serde(default)]
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// What a registry keeps under a name: one image, or one per platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Document {
+    /// One image.
+    Manifest(Manifest),
+    /// Images to choose from.
+    Index(Index),
+}
+
+/// One image: its configuration and its layers, lowest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// Its own media type, when it says one.
+    #[serde(default)]
+    pub media_type: String,
+    /// The configuration.
+    pub config: Descriptor,
+    /// The layers, at most [`IMAGE_LAYERS_MAX`].
+    pub layers: Vec<Descriptor>,
+}
+
+/// Images to choose from, at most [`INDEX_ENTRIES_MAX`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// In the order of the index.
+    pub entries: Vec<IndexEntry>,
+}
+
+/// An image of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// Its platform, when the index says so.
+    pub platform: Option<Platform>,
+    /// Its name in an OCI archive (`io.containerd.image.name`, else
+    /// `org.opencontainers.image.ref.name`).
+    pub name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Probe {
+    #[serde(default)]
+    schema_version: u32,
+    #[serde(default)]
+    media_type: String,
+    config: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+    manifests: Option<Vec<RawEntry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawEntry {
+    #[serde(flatten)]
+    manifest: Descriptor,
+    platform: Option<RawPlatform>,
+    #[serde(default)]
+    annotations: Option<std::collections::BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct RawPlatform {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+}
+
+impl From<RawPlatform> for Platform {
+    fn from(raw: RawPlatform) -> Self {
+        Self { os: raw.os, architecture: raw.architecture, variant: raw.variant }
+    }
+}
+
+impl Document {
+    /// Reads a manifest or an index.
+    ///
+    /// # Errors
+    /// [`ManifestError`], except for the variants about configurations and platforms.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if MANIFEST_MAX_BYTES < bytes.len() {
+            return Err(ManifestError::TooLarge { max: MANIFEST_MAX_BYTES });
+        }
+        let probe: Probe = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+        let single = probe.config.is_some() || probe.layers.is_some();
+        let known = |types: [&str; 2]| {
+            probe.media_type.is_empty() || types.contains(&probe.media_type.as_str())
+        };
+        if probe.schema_version == 1 {
+            return Err(ManifestError::SchemaOne);
+        }
+        match probe.manifests {
+            Some(_) if single => Err(ManifestError::Ambiguous),
+            Some(entries) if known(INDEX_TYPES) => {
+                check_count(entries.len(), INDEX_ENTRIES_MAX)?;
+                let entries = entries.into_iter().map(IndexEntry::from).collect();
+                Ok(Self::Index(Index { entries }))
+            }
+            None if single && known(MANIFEST_TYPES) => {
+                let manifest: Manifest =
+                    serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+                check_count(manifest.layers.len(), IMAGE_LAYERS_MAX)?;
+                Ok(Self::Manifest(manifest))
+            }
+            Some(_) | None => {
+                Err(ManifestError::MediaType { found: probe.media_type.chars().take(80).collect() })
+            }
+        }
+    }
+}
+
+impl From<RawEntry> for IndexEntry {
+    fn from(raw: RawEntry) -> Self {
+        let mut notes = raw.annotations.unwrap_or_default();
+        let name = notes
+            .remove("io.containerd.image.name")
+            .or_else(|| notes.remove("org.opencontainers.image.ref.name"));
+        Self { manifest: raw.manifest, platform: raw.platform.map(Platform::from), name }
+    }
+}
+
+impl Index {
+    /// The entry that suits `host` best; the first of equals. One without a platform is taken
+    /// only when nothing else suits, and its configuration decides then.
+    ///
+    /// # Errors
+    /// [`ManifestError::Platform`] when there is none.
+    pub fn choose(&self, host: &Platform) -> Result<&IndexEntry, ManifestError> {
+        let rank = |entry: &IndexEntry| match &entry.platform {
+            Some(platform) => fitness(host, platform),
+            None => Some(usize::MAX),
+        };
+        self.entries
+            .iter()
+            .filter_map(|entry| rank(entry).map(|rank| (rank, entry)))
+            .min_by_key(|(rank, _)| *rank)
+            .map(|(_, entry)| entry)
+            .ok_or_else(|| ManifestError::Platform {
+                found: self.platforms(),
+                host: platform_name(host),
+            })
+    }
+
+    fn platforms(&self) -> String {
+        let mut names: Vec<String> = self
+            .entries
+            .iter()
+            .filter_map(|entry| entry.platform.as_ref())
+            .filter(|platform| platform.os != "unknown")
+            .map(platform_name)
+            .collect();
+        names.dedup();
+        if names.is_empty() {
+            return "of no known platform".to_owned();
+        }
+        let more = names.len().saturating_sub(12);
+        names.truncate(12);
+        let mut text = names.join(", ");
+        if 0 < more {
+            text.push_str(", …");
+        }
+        text
+    }
+}
+
+/// An image configuration, as far as it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// What the image was built for.
+    pub platform: Platform,
+    /// What containers start from.
+    pub config: ImageConfig,
+    /// Digests of the unpacked layers, lowest first.
+    pub diff_ids: Vec<Digest>,
+}
+
+#[derive(Deserialize)]
+struct RawConfiguration {
+    #[serde(flatten)]
+    platform: RawPlatform,
+    config: Option<ImageConfig>,
+    rootfs: RawRootFs,
+}
+
+#[derive(Deserialize)]
+struct RawRootFs {
+    diff_ids: Option<Vec<Digest>>,
+}
+
+impl Configuration {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// [`ManifestError`] when it is too large, malformed or has too many layers.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if IMAGE_CONFIG_MAX_BYTES < bytes.len() {
+            return Err(ManifestError::TooLarge { max: IMAGE_CONFIG_MAX_BYTES });
+        }
+        let raw: RawConfiguration = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+        let diff_ids = raw.rootfs.diff_ids.unwrap_or_default();
+        check_count(diff_ids.len(), IMAGE_LAYERS_MAX)?;
+        Ok(Self { platform: raw.platform.into(), config: raw.config.unwrap_or_default(), diff_ids })
+    }
+
+    /// Checks that this device can run it and that `manifest` has the same number of layers.
+    ///
+    /// # Errors
+    /// [`ManifestError::Platform`] or [`ManifestError::LayerCount`].
+    pub fn check(&self, manifest: &Manifest, host: &Platform) -> Result<(), ManifestError> {
+        let layers = manifest.layers.len();
+        if layers != self.diff_ids.len() {
+            return Err(ManifestError::LayerCount {
+                manifest: layers,
+                config: self.diff_ids.len(),
+            });
+        }
+        // Images of long ago name no architecture, and ARM ones often no variant.
+        let image = &self.platform;
+        let vague = image.architecture.is_empty()
+            || (image.architecture == "arm"
+                && image.variant.is_empty()
+                && host.architecture == "arm");
+        if vague || fitness(host, image).is_some() {
+            Ok(())
+        } else {
+            Err(ManifestError::Platform { found: platform_name(image), host: platform_name(host) })
+        }
+    }
+}
+
+fn check_count(found: usize, max: usize) -> Result<(), ManifestError> {
+    if found <= max { Ok(()) } else { Err(ManifestError::TooMany { found, max }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::platform::platform_of_machine;
+
+    fn digest(n: u8) -> String {
+        Digest::of(&[n]).to_string()
+    }
+
+    fn entry(n: u8, platform: &str) -> String {
+        let mut parts = platform.split('/');
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        let (os, arch, variant) = (part(), part(), part());
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":7,
+            "platform":{{"os":"{os}","architecture":"{arch}","variant":"{variant}"}}}}"#,
+            digest(n)
+        )
+    }
+
+    fn index(platforms: &[&str]) -> Index {
+        let entries: Vec<String> =
+            platforms.iter().zip(0..).map(|(platform, n)| entry(n, platform)).collect();
+        let text = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
+        match Document::parse(text.as_bytes()).unwrap() {
+            Document::Index(index) => index,
+            Document::Manifest(_) => panic!("not an index"),
+        }
+    }
+
+    #[test]
+    fn the_best_platform_of_an_index_is_chosen() {
+        let all = [
+            "unknown/unknown",
+            "linux/amd64",
+            "linux/arm/v5",
+            "linux/arm/v6",
+            "linux/arm/v7",
+            "linux/arm64/v8",
+        ];
+        for (machine, want) in
+            [("x86_64", 1), ("armv7l", 4), ("armv6l", 3), ("armv8l", 4), ("aarch64", 5)]
+        {
+            let index = index(&all);
+            let chosen = index.choose(&platform_of_machine(machine)).unwrap();
+            assert_eq!(chosen.manifest.digest.to_string(), digest(want), "{machine}");
+        }
+        let error = index(&all).choose(&platform_of_machine("riscv64")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "image is linux/amd64, linux/arm/v5, linux/arm/v6, linux/arm/v7, linux/arm64/v8, \
+             this device is linux/riscv64"
+        );
+    }
+
+    #[test]
+    fn a_document_that_can_be_read_two_ways_is_refused() {
+        let d = digest(1);
+        let descriptor = format!(r#"{{"digest":"{d}","size":1}}"#);
+        let parse = |text: String| Document::parse(text.as_bytes());
+        let both =
+            format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[],"manifests":[]}}"#);
+        assert!(matches!(parse(both), Err(ManifestError::Ambiguous)));
+        let lying = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","config":{descriptor},"layers":[]}}"#
+        );
+        assert!(matches!(parse(lying), Err(ManifestError::MediaType { .. })));
+        let twice = format!(
+            r#"{{"schemaVersion":2,"config":{descriptor},"layers":[],"layers":[{descriptor}]}}"#
+        );
+        assert!(matches!(parse(twice), Err(ManifestError::Json(_))));
+        assert!(matches!(
+            parse(r#"{"schemaVersion":1,"fsLayers":[]}"#.into()),
+            Err(ManifestError::SchemaOne)
+        ));
+        assert!(matches!(parse("{}".into()), Err(ManifestError::MediaType { .. })));
+        let many = vec![descriptor.clone(); 128].join(",");
+        let many = format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[{many}]}}"#);
+        assert!(matches!(parse(many), Err(ManifestError::TooMany { found: 128, max: 127 })));
+        let traversal =
+            r#"{"schemaVersion":2,"config":{"digest":"sha256:../../x","size":1},"layers":[]}"#;
+        assert!(matches!(parse(traversal.into()), Err(ManifestError::Json(_))));
+    }
+
+    #[test]
+    fn a_configuration_must_match_device_and_manifest() {
+        let text = format!(
+            r#"{{"os":"linux","architecture":"amd64","config":{{"Cmd":["sh"],"Env":null,"User":"1"}},
+            "rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+            digest(9)
+        );
+        let config = Configuration::parse(text.as_bytes()).unwrap();
+        assert_eq!(config.config.cmd.as_deref(), Some(&["sh".to_owned()][..]));
+        assert_eq!(config.config.user, "1");
+        let layer = Descriptor { media_type: String::new(), digest: Digest::of(b""), size: 0 };
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: String::new(),
+            config: layer.clone(),
+            layers: vec![layer],
+        };
+        assert!(config.check(&manifest, &platform_of_machine("x86_64")).is_ok());
+        let error = config.check(&manifest, &platform_of_machine("armv7l")).unwrap_err();
+        assert_eq!(error.to_string(), "image is linux/amd64, this device is linux/arm/v7");
+        let none = Manifest { layers: Vec::new(), ..manifest };
+        assert!(matches!(
+            config.check(&none, &platform_of_machine("x86_64")),
+            Err(ManifestError::LayerCount { manifest: 0, config: 1 })
+        ));
+    }
+}

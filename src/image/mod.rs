@@ -1,0 +1,19 @@
+//! Images: names, registries, archives, and the store of unpacked layers.
+//!
+//! The agent holds a [`Store`] and starts a [`Fetch`] for each pull or load: a child process of
+//! the same binary ([`fetch_main`]) that streams one image into the store and exits, so that its
+//! memory and its mistakes go with it. Nothing here decides whether to pull.
+
+mod digest;
+mod manifest;
+mod platform;
+mod reference;
+mod store;
+
+pub use digest::{Digest, DigestError};
+pub use manifest::{
+    Configuration, Descriptor, Document, Index, IndexEntry, Manifest, ManifestError,
+};
+pub use platform::{fitness, host_platform, platform_name, platform_of_machine};
+pub use reference::{DOCKER_HUB, Reference, ReferenceError};
+pub use store::{Pruned, Store, StoreError};
