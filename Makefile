@@ -1,0 +1,51 @@
+# Everything a person does with this repository. `make` alone lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: packages ## a real manager, edgeagent joins, a service runs and outlives the agent's death
+	$(CARGO) build --quiet
+	tests/demo.sh $(TARGET)/debug/edgeagent
+
+.PHONY: test
+test: packages lint ## lint, unit tests, and the live tests against real managers (those need root)
+	$(CARGO) test --no-run
+	$(CARGO) test -- --test-threads=1
+
+.PHONY: live
+live: packages ## only the live tests; ONLY=name picks some
+	$(CARGO) test --test live -- --test-threads=1 $(ONLY)
+
+.PHONY: test-engines
+test-engines: packages ## also against dockerd 26.1 and 28.5 (debootstraps two Debian releases, 1 GB)
+	tests/live/engines.sh
+	$(CARGO) test --test live -- --test-threads=1 --ignored --nocapture engines::
+
+.PHONY: bench
+bench: packages ## measure edgeagent beside a dockerd worker, one table
+	$(CARGO) build --release
+	EDGEAGENT_BIN=$(TARGET)/release/edgeagent $(CARGO) test --test live -- --test-threads=1 --ignored --nocapture bench::
+
+.PHONY: lint
+lint: ## formatting and clippy, warnings are errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+.PHONY: fuzz
+fuzz: ## look for new inputs that break a parser (nightly toolchain and cargo-fuzz); make test replays the known ones
+	@ls tests/fuzz/targets 2>/dev/null | sed -n 's/\.rs$$//p' | while read -r t; do \
+	    (cd tests/fuzz && $(CARGO) +nightly fuzz run "$$t" "corpus/$$t" -- -max_total_time=60) || exit 1; done
+
+.PHONY: packages
+packages: # what the tests and the demo need from Debian, installed when missing
+	@tests/install-packages
+
+.PHONY: clean
+clean: ## remove what was built
+	$(CARGO) clean
