@@ -23,10 +23,6 @@ pub const CONTROL_REQUEST_MAX_BYTES: usize = 256;
 /// How long a request or an answer on the control socket may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one attempt to reach one manager may take, name look-up and TLS included. A device
-/// on a satellite link needs several seconds for the handshakes alone.
-pub const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// How long one poll for a certificate may be held by the manager (swarmkit
 /// `ca/certificates.go`, `GetRemoteSignedCertificate`).
 pub const CERTIFICATE_POLL: Duration = Duration::from_secs(5);
@@ -200,10 +196,6 @@ pub const DISPATCHER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A finished log stream waits this long for the manager to take the rest.
 pub const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Shortest pause between heartbeats, whatever a manager says: no busy loop on its word.
-pub const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
-/// Longest pause between heartbeats, whatever a manager says.
-pub const HEARTBEAT_MAX: Duration = Duration::from_secs(3600);
 // --- logs ---
 
 /// Bytes of one log record's data: the shim cuts longer lines into such pieces, as Docker does

@@ -1,6 +1,12 @@
 //! How a command fails: one message for a person, one exit code for a script.
 
-use std::{error::Error, fmt::Write as _, process::ExitCode};
+use std::{error::Error, process::ExitCode};
+
+use crate::{
+    config::ConfigError,
+    node::{RunError, chain},
+    seal::{FileError, LockError, OpenError, SealError},
+};
 
 /// A message and the exit code that goes with it.
 #[derive(Debug)]
@@ -53,14 +59,47 @@ impl Failure {
     }
 }
 
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a String can not fail.
-        let _infallible = write!(text, ": {error}");
-        cause = error.source();
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(chain(&error))
     }
-    text
+}
+
+impl From<SealError> for Failure {
+    fn from(error: SealError) -> Self {
+        Self::sealed(chain(&error))
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        Self::sealed(chain(&error))
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        Self::plain(chain(&error))
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        Self::plain(chain(&error))
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let text = chain(&error);
+        match error {
+            RunError::Open(_) | RunError::Seal(_) => Self::sealed(text),
+            RunError::Place { .. }
+            | RunError::AlreadyRunning { .. }
+            | RunError::Images(_)
+            | RunError::Program(_)
+            | RunError::Tasks(_)
+            | RunError::Tls(_) => Self::plain(text),
+        }
+    }
 }

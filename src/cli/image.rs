@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, os::fd::OwnedFd, path::Path};
 
 use smol::future;
 
-use super::{Failure, ImageCommand, ImageLoad, ImageLs, ImagePull, ImageRm, failure::chain, print};
+use super::{Failure, ImageCommand, ImageLoad, ImageLs, ImagePull, ImageRm, print};
 use crate::{
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
@@ -112,13 +112,13 @@ fn remove(store: &Store, images: &[String]) -> Result<(), Failure> {
 fn prune(config: &Config, store: &Store) -> Result<(), Failure> {
     let mut in_use = BTreeSet::new();
     let sealer = Sealer::open(&config.data_root)?;
-    let (records, damaged) = TaskStore::new(&config.data_root, sealer).load_all();
-    if !damaged.is_empty() {
+    let stored = TaskStore::open(&config.data_root, sealer)?.load_all()?;
+    if !stored.damaged.is_empty() {
         return Err(Failure::sealed(
             "some task records can not be opened, so it is not known which images are in use",
         ));
     }
-    for record in records {
+    for record in stored.records {
         let Runtime::Container(spec) = &record.task.runtime else { continue };
         let Ok(name) = Reference::parse(&spec.image) else { continue };
         if let Ok(Some(image)) = store.find(&name) {

@@ -5,7 +5,7 @@ use std::{fs, io::Read as _, path::Path, rc::Rc};
 use smol::{LocalExecutor, future};
 use zeroize::Zeroizing;
 
-use super::{Failure, Join, failure::chain, print};
+use super::{Failure, Join, print};
 use crate::{
     ca::{JoinToken, PinnedRoot},
     config::Config,
@@ -28,7 +28,7 @@ pub(super) fn join(config: &Config, arguments: Join) -> Result<(), Failure> {
     node::make_private_dir(&config.data_root)?;
     let sealer = Sealer::open(&config.data_root)?;
     let _lock = Lock::exclusive(&config.data_root)?;
-    let mut store = IdentityStore::new(&config.data_root, sealer);
+    let store = IdentityStore::new(&config.data_root, sealer);
     let known = store.load()?;
     if let Some(identity) = &known
         && identity.certificate.is_some()
@@ -37,8 +37,8 @@ pub(super) fn join(config: &Config, arguments: Join) -> Result<(), Failure> {
     }
 
     let executor = Rc::new(LocalExecutor::new());
-    let mut enrolment =
-        Enrolment { executor: Rc::clone(&executor), store: &mut store, clock: || node::clock().wall };
+    let enrolment =
+        Enrolment { executor: Rc::clone(&executor), store: &store, clock: || node::clock().wall };
     let issued = future::block_on(executor.run(async {
         match known {
             Some(mut identity) if same_swarm(&identity, &token) => {
@@ -70,7 +70,7 @@ fn tell_pending(pending: &PendingCertificate) {
     eprintln!(
         "edgeagent: waiting for the managers to sign the certificate of node {} (key {})",
         pending.node_id,
-        crate::ca::key_fingerprint(&pending.key)
+        node::fingerprint(pending)
     );
 }
 
@@ -84,7 +84,9 @@ fn failure(error: JoinError) -> Failure {
         JoinError::Unreachable { .. }
         | JoinError::Certificate(_)
         | JoinError::Call { .. }
-        | JoinError::Random
+        | JoinError::Key(_)
+        | JoinError::Tls(_)
+        | JoinError::Erase(_)
         | JoinError::Save(_) => Failure::plain(text),
     }
 }
@@ -204,18 +206,15 @@ pub(super) fn leave(config: &Config) -> Result<(), Failure> {
 fn leave_alone(config: &Config) -> Result<(), Failure> {
     let sealer = Sealer::open(&config.data_root)?;
     let _lock = Lock::exclusive(&config.data_root)?;
-    let mut store = IdentityStore::new(&config.data_root, sealer.clone());
+    let store = IdentityStore::new(&config.data_root, sealer.clone());
     // An identity that can not be opened is still one to be forgotten.
     if matches!(store.load(), Ok(None)) {
         return Err(Failure::not_joined());
     }
     node::sweep(config, |_| false);
-    let mut tasks = TaskStore::new(&config.data_root, sealer);
-    let (records, _damaged) = tasks.load_all();
-    for record in records {
-        tasks
-            .erase(&record.task.id)
-            .map_err(|error| Failure::failed("cannot erase a task record", &error))?;
+    let tasks = TaskStore::open(&config.data_root, sealer)?;
+    for record in tasks.load_all()?.records {
+        tasks.erase(&record.task.id)?;
     }
     store.forget().map_err(|error| Failure::failed("cannot erase the identity", &error))
 }

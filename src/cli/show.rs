@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, io, io::Write as _, thread};
 
-use super::{Failure, Logs, failure::chain, print};
+use super::{Failure, Logs, print};
 use crate::{
     config::Config,
     limits::{LOG_BATCH_MAX_BYTES, LOG_FOLLOW_INTERVAL},
@@ -48,7 +48,7 @@ fn stored_status(config: &Config) -> Result<StatusReport, Failure> {
         (None, None) => None,
     };
     report.managers = identity.seeds;
-    report.tasks = TaskStore::new(&config.data_root, sealer).load_all().0.len();
+    report.tasks = TaskStore::open(&config.data_root, sealer)?.load_all()?.records.len();
     Ok(report)
 }
 
@@ -99,8 +99,8 @@ fn stored_tasks(config: &Config) -> Result<Vec<TaskReport>, Failure> {
         return Ok(Vec::new());
     }
     let sealer = Sealer::open(&config.data_root)?;
-    let (records, _damaged) = TaskStore::new(&config.data_root, sealer).load_all();
-    Ok(records.iter().map(node::report).collect())
+    let stored = TaskStore::open(&config.data_root, sealer)?.load_all()?;
+    Ok(stored.records.iter().map(node::report).collect())
 }
 
 fn table(tasks: &[TaskReport]) -> String {
@@ -217,19 +217,5 @@ fn find_task(config: &Config, prefix: &str) -> Result<TaskId, Failure> {
         (None, _) => Err(Failure::plain(format!(
             "no task on this node begins with {prefix}; edgeagent ps lists them"
         ))),
-    }
-}
-
-impl From<node::RunError> for Failure {
-    fn from(error: node::RunError) -> Self {
-        let text = chain(&error);
-        match error {
-            node::RunError::Open(_) | node::RunError::Seal(_) => Self::sealed(text),
-            node::RunError::Place { .. }
-            | node::RunError::AlreadyRunning { .. }
-            | node::RunError::Images(_)
-            | node::RunError::Program(_)
-            | node::RunError::Tls(_) => Self::plain(text),
-        }
     }
 }

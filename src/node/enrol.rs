@@ -4,19 +4,19 @@
 //! the digest, the digest makes a [`PinnedRoot`], only a pinned root makes the TLS configuration
 //! that the token is sent over, and only a certificate that chains to it is kept.
 
-use std::{error::Error, fmt, rc::Rc, time::Duration};
+use std::{error::Error, fmt, rc::Rc, sync::Arc, time::Duration};
 
 use smol::{LocalExecutor, Timer};
 
 use crate::{
-    ca::{CertificateRequest, ChainError, Issued, JoinToken, PinnedRoot, RootError},
+    ca::{CertificateRequest, ChainError, Issued, JoinToken, KeyError, PinnedRoot, Role, RootError},
     limits::{CERTIFICATE_POLL, CERTIFICATE_POLL_PAUSE, DIAL_TIMEOUT},
     model::{
-        Availability, Identity, IssuanceState, NodeCertificate, NodeId, NodeRole,
-        PendingCertificate, SecretBytes, UnixTime,
+        Availability, Identity, IssuanceState, NodeCertificate, NodeId, PendingCertificate,
+         SecretBytes, UnixTime,
     },
-    rpc::{CallError, CertificateAnswer, Channel, Code, tls},
-    seal::{IdentityStore, SaveError},
+    rpc::{self, CallError, CertificateAnswer, Channel, Code, JOIN_NAME, TlsError},
+    seal::{FileError, IdentityStore, SaveError},
 };
 
 /// Why a node could not be enrolled; one variant per different remedy.
@@ -55,10 +55,14 @@ pub enum JoinError {
         /// What went wrong.
         cause: CallError,
     },
-    /// The operating system gave no random numbers.
-    Random,
+    /// No key could be made.
+    Key(KeyError),
+    /// The root CA does not make a TLS configuration.
+    Tls(TlsError),
     /// The identity could not be stored.
     Save(SaveError),
+    /// What was stored could not be erased.
+    Erase(FileError),
 }
 
 impl fmt::Display for JoinError {
@@ -90,7 +94,9 @@ impl fmt::Display for JoinError {
             }
             Self::Certificate(_) => f.write_str("the certificate that the manager sent is unusable"),
             Self::Call { addr, .. } => write!(f, "joining through the manager at {addr} failed"),
-            Self::Random => f.write_str("the operating system gave no random numbers"),
+            Self::Key(_) => f.write_str("no key could be made"),
+            Self::Tls(_) => f.write_str("the root CA that was presented is unusable"),
+            Self::Erase(_) => f.write_str("what was stored of this attempt could not be erased"),
             Self::Save(_) => f.write_str("the identity could not be stored"),
         }
     }
@@ -103,11 +109,13 @@ impl Error for JoinError {
             Self::Certificate(cause) => Some(cause),
             Self::Call { cause, .. } => Some(cause),
             Self::Save(cause) => Some(cause),
+            Self::Erase(cause) => Some(cause),
+            Self::Key(cause) => Some(cause),
+            Self::Tls(cause) => Some(cause),
             Self::Unreachable { .. }
             | Self::UnknownToken { .. }
             | Self::ManagerToken
-            | Self::NotSigned { .. }
-            | Self::Random => None,
+            | Self::NotSigned { .. } => None,
         }
     }
 }
@@ -118,7 +126,7 @@ pub struct Enrolment<'a> {
     /// Runs the connections.
     pub executor: Rc<LocalExecutor<'static>>,
     /// Where the identity is sealed.
-    pub store: &'a mut IdentityStore,
+    pub store: &'a IdentityStore,
     /// Reads the wall clock.
     pub clock: fn() -> UnixTime,
 }
@@ -131,7 +139,7 @@ impl Enrolment<'_> {
     /// [`JoinError`]. Nothing is stored before a manager has taken the token; from then on the
     /// node id and key are kept, and [`Enrolment::resume`] goes on with them.
     pub async fn join(
-        &mut self,
+        &self,
         token: &JoinToken,
         seeds: Vec<String>,
         availability: Availability,
@@ -140,7 +148,7 @@ impl Enrolment<'_> {
         let (addr, root) = self.find_root(token, &seeds).await?;
         let channel = self.dial_ca(&root, &addr).await?;
         let random = ring::rand::SystemRandom::new();
-        let request = CertificateRequest::generate(&random).map_err(|_| JoinError::Random)?;
+        let request = CertificateRequest::generate(&random).map_err(JoinError::Key)?;
         let node_id = channel
             .issue_certificate(&request.csr, Some(token.expose()), availability)
             .await
@@ -170,7 +178,7 @@ impl Enrolment<'_> {
     /// # Errors
     /// [`JoinError`]; what was stored stays as it is.
     pub async fn resume(
-        &mut self,
+        &self,
         identity: &mut Identity,
         pending: &PendingCertificate,
         progress: impl Fn(&PendingCertificate),
@@ -200,10 +208,10 @@ impl Enrolment<'_> {
     ) -> Result<(String, PinnedRoot), JoinError> {
         let mut attempts = Vec::new();
         let mut refused = None;
+        let tls = rpc::unverified().map_err(JoinError::Tls)?;
         for addr in seeds {
-            let tls = tls::unverified();
             let bundle = async {
-                Channel::open(&self.executor, addr, tls, tls::JOIN_NAME, DIAL_TIMEOUT)
+                Channel::open(&self.executor, addr, Arc::clone(&tls), JOIN_NAME, DIAL_TIMEOUT)
                     .await?
                     .root_ca()
                     .await
@@ -222,12 +230,12 @@ impl Enrolment<'_> {
 
     async fn dial_ca(&self, root: &PinnedRoot, addr: &str) -> Result<Channel, JoinError> {
         let call = |cause| JoinError::Call { addr: addr.to_owned(), cause };
-        let tls = tls::joining(root).map_err(call)?;
-        Channel::open(&self.executor, addr, tls, tls::JOIN_NAME, DIAL_TIMEOUT).await.map_err(call)
+        let tls = rpc::joining(root, (self.clock)()).map_err(JoinError::Tls)?;
+        Channel::open(&self.executor, addr, tls, JOIN_NAME, DIAL_TIMEOUT).await.map_err(call)
     }
 
     fn finish(
-        &mut self,
+        &self,
         identity: &mut Identity,
         root: &PinnedRoot,
         pending: &PendingCertificate,
@@ -236,8 +244,8 @@ impl Enrolment<'_> {
         let now = (self.clock)();
         let issued =
             Issued::check(root, &chain, &pending.key, now).map_err(JoinError::Certificate)?;
-        if issued.role != NodeRole::Worker {
-            self.store.forget().map_err(JoinError::Save)?;
+        if issued.role != Role::Worker {
+            self.store.forget().map_err(JoinError::Erase)?;
             return Err(JoinError::ManagerToken);
         }
         identity.certificate = Some(NodeCertificate {
@@ -269,7 +277,7 @@ pub(super) async fn await_signature(
                     return Ok(chain);
                 }
             }
-            Err(CallError::Deadline | CallError::Status { code: Code::DeadlineExceeded, .. }) => {}
+            Err(CallError::Deadline) => {}
             Err(cause) => return Err(JoinError::Call { addr: addr.to_owned(), cause }),
         }
         if !told {
@@ -315,7 +323,7 @@ pub(super) async fn renew(
     clock: fn() -> UnixTime,
 ) -> Result<(NodeCertificate, Issued), JoinError> {
     let random = ring::rand::SystemRandom::new();
-    let request = CertificateRequest::generate(&random).map_err(|_| JoinError::Random)?;
+    let request = CertificateRequest::generate(&random).map_err(JoinError::Key)?;
     channel
         .issue_certificate(&request.csr, None, Availability::Active)
         .await
@@ -325,7 +333,7 @@ pub(super) async fn renew(
     let chain = await_signature(channel, addr, &pending, || {}).await?;
     let issued =
         Issued::check(root, &chain, &pending.key, clock()).map_err(JoinError::Certificate)?;
-    if issued.role != NodeRole::Worker {
+    if issued.role != Role::Worker {
         return Err(JoinError::ManagerToken);
     }
     let certificate =
@@ -336,6 +344,7 @@ pub(super) async fn renew(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::NodeRole;
 
     fn answer(state: IssuanceState, csr: &[u8], chain: &[u8]) -> CertificateAnswer {
         CertificateAnswer {

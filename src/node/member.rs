@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 
-use futures_rustls::rustls::ClientConfig;
+use rustls::ClientConfig;
 use smol::{
     LocalExecutor, Task as Running, Timer,
     channel::{Receiver, Sender},
@@ -22,7 +22,7 @@ use super::{
     publish::Publisher,
 };
 use crate::{
-    agent::{Agent, Input, Output, Phase, Start},
+    agent::{Agent, Input, Output, SessionPhase, Start},
     ca::{Issued, PinnedRoot},
     config::Config,
     limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX},
@@ -30,8 +30,8 @@ use crate::{
         Availability, Identity, NodeCertificate, NodeDescription, NodeId, Runtime, SessionMessage,
         TaskId, TaskRecord, TaskState, UnixTime,
     },
-    rpc::{Channel, Link, LinkEvent, Target, tls},
-    seal::{IdentityStore, TaskStore},
+    rpc::{self, Channel, Link, LinkEvent, Target},
+    seal::{IdentityStore, LoadedTasks, TaskStore},
     spec::NodeFacts,
 };
 
@@ -58,7 +58,7 @@ enum Event {
 pub(super) struct Member<'a> {
     executor: Rc<LocalExecutor<'static>>,
     config: Config,
-    identities: &'a mut IdentityStore,
+    identities: &'a IdentityStore,
     tasks: TaskStore,
     identity: Identity,
     node_id: NodeId,
@@ -84,7 +84,7 @@ impl<'a> Member<'a> {
     pub(super) fn new(
         executor: Rc<LocalExecutor<'static>>,
         state: &NodeState,
-        identities: &'a mut IdentityStore,
+        identities: &'a IdentityStore,
         tasks: TaskStore,
         identity: Identity,
         certificate: &NodeCertificate,
@@ -92,12 +92,12 @@ impl<'a> Member<'a> {
     ) -> Result<Self, RunError> {
         let config = state.config.clone();
         let root = PinnedRoot::unsealed(identity.root_ca.clone());
-        let tls = tls::member(&root, &certificate.chain, &certificate.key, identity.time_floor)
+        let tls = rpc::member(&root, &certificate.chain, &certificate.key, identity.time_floor)
             .map_err(RunError::Tls)?;
         let description = describe::describe(&config, issued.tls_info(&root));
-        let (records, damaged) = tasks.load_all();
-        for path in damaged {
-            log::error!("the sealed record {} can not be opened: its task starts anew", path.display());
+        let LoadedTasks { records, damaged } = tasks.load_all().map_err(RunError::Tasks)?;
+        for task in damaged {
+            log::error!("the record {} can not be opened: its task starts anew", task.path.display());
         }
         let now = clock();
         let agent = Rc::new(RefCell::new(Agent::new(
@@ -276,7 +276,7 @@ impl<'a> Member<'a> {
                 let target = Target {
                     addr: peer.addr,
                     tls: Arc::clone(&self.tls),
-                    name: tls::MANAGER_NAME,
+                    name: rpc::MANAGER_NAME,
                 };
                 let link = Link::open(
                     Rc::clone(&self.executor),
@@ -369,7 +369,7 @@ impl<'a> Member<'a> {
     fn adopt_identity(&mut self) {
         let Some(certificate) = &self.identity.certificate else { return };
         let floor = self.identity.time_floor;
-        match tls::member(&self.root, &certificate.chain, &certificate.key, floor) {
+        match rpc::member(&self.root, &certificate.chain, &certificate.key, floor) {
             Ok(tls) => self.tls = tls,
             Err(error) => {
                 let text = format!("the certificate can not be used: {}", chain(&error));
@@ -385,7 +385,7 @@ impl<'a> Member<'a> {
     }
 
     fn renew(&mut self) {
-        let Some(addr) = self.agent.borrow().session().manager.map(|peer| peer.addr.clone()) else {
+        let Some(addr) = self.agent.borrow().session().manager.map(String::from) else {
             self.tell(Input::RenewalFailed);
             return;
         };
@@ -395,7 +395,7 @@ impl<'a> Member<'a> {
         self.renewing = Some(self.executor.spawn(async move {
             let renewal = async {
                 let channel =
-                    Channel::open(&executor, &addr, tls, tls::MANAGER_NAME, DIAL_TIMEOUT)
+                    Channel::open(&executor, &addr, tls, rpc::MANAGER_NAME, DIAL_TIMEOUT)
                         .await
                         .map_err(|cause| JoinError::Call { addr: addr.clone(), cause })?;
                 enrol::renew(&channel, &addr, &root, &node, || clock().wall).await
@@ -475,20 +475,20 @@ impl<'a> Member<'a> {
         }
         let state = match session.phase {
             _ if self.leaving.is_some() => "leaving",
-            Phase::Connecting | Phase::Registering => "connecting",
-            Phase::Ready => "ready",
-            Phase::BackingOff => "backing-off",
-            Phase::Removed => "removed",
-            Phase::Left => "leaving",
+            SessionPhase::Connecting => "connecting",
+            SessionPhase::Ready => "ready",
+            SessionPhase::BackingOff => "backing-off",
+            SessionPhase::Removed => "removed",
+            SessionPhase::Left => "leaving",
         };
         let reason = match session.phase {
-            Phase::Removed => String::from(
+            SessionPhase::Removed => String::from(
                 "an operator removed this node from the swarm; its tasks are stopped. To join \
                  again: edgeagent leave, then edgeagent join",
             ),
-            Phase::Ready => String::new(),
-            Phase::Connecting | Phase::Registering | Phase::BackingOff | Phase::Left => {
-                session.loss.map(ToString::to_string).unwrap_or_default()
+            SessionPhase::Ready => String::new(),
+            SessionPhase::Connecting | SessionPhase::BackingOff | SessionPhase::Left => {
+                session.last_loss.map(ToString::to_string).unwrap_or_default()
             }
         };
         StatusReport {
@@ -497,12 +497,12 @@ impl<'a> Member<'a> {
             node_id: Some(self.node_id.to_string()),
             cluster_id: Some(self.issued.organization.clone()),
             availability: session.node.map(|node| String::from(availability(node.availability))),
-            manager: session.manager.map(|peer| peer.addr.clone()),
+            manager: session.manager.map(String::from),
             managers,
             certificate: Some(CertificateReport {
                 not_before: self.issued.not_before.to_string(),
                 not_after: self.issued.not_after.to_string(),
-                root_ca: self.root.digest_hex(),
+                root_ca: self.root.fingerprint(),
             }),
             seal: String::from("host"),
             tasks: agent.records().count(),

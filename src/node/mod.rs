@@ -38,13 +38,13 @@ pub(crate) use self::{
     perform::{discard, pull_request, sweep},
 };
 use crate::{
-    ca::{ChainError, Issued, PinnedRoot},
+    ca::{ChainError, Issued, PinnedRoot, key_fingerprint},
     config::Config,
     image::{self, Store, StoreError},
     limits::IDENTITY_RETRY,
     model::{Identity, NodeCertificate, Now, PendingCertificate, Platform, UnixTime},
-    rpc::CallError,
-    seal::{IdentityStore, OpenError, SealError, Sealer, TaskStore},
+    rpc::TlsError,
+    seal::{FileError, IdentityStore, OpenError, SealError, Sealer, TaskStore},
     shim,
 };
 
@@ -72,7 +72,9 @@ pub enum RunError {
     /// Our own program can not be protected from containers.
     Program(io::Error),
     /// The identity does not make a TLS configuration.
-    Tls(CallError),
+    Tls(TlsError),
+    /// The task records can not be read.
+    Tasks(FileError),
 }
 
 impl fmt::Display for RunError {
@@ -90,6 +92,7 @@ impl fmt::Display for RunError {
             Self::Images(_) => f.write_str("the image store can not be used"),
             Self::Program(_) => f.write_str("the agent's own program can not be protected"),
             Self::Tls(_) => f.write_str("the identity does not make a TLS configuration"),
+            Self::Tasks(_) => f.write_str("the task records can not be read"),
         }
     }
 }
@@ -102,6 +105,7 @@ impl Error for RunError {
             Self::Open(cause) => Some(cause),
             Self::Images(cause) => Some(cause),
             Self::Tls(cause) => Some(cause),
+            Self::Tasks(cause) => Some(cause),
             Self::AlreadyRunning { .. } => None,
         }
     }
@@ -188,7 +192,7 @@ async fn live(
 ) -> Result<(), RunError> {
     let data_root = &state.config.data_root;
     loop {
-        let mut store = IdentityStore::new(data_root, sealer.clone());
+        let store = IdentityStore::new(data_root, sealer.clone());
         let Some(mut identity) = store.load().map_err(RunError::Open)? else {
             log::info!("this node is not part of a swarm; waiting for edgeagent join");
             perform::sweep(&state.config, |_| false);
@@ -198,7 +202,7 @@ async fn live(
         let Some(certificate) = identity.certificate.clone() else {
             match identity.pending.clone() {
                 Some(pending) => {
-                    await_approval(executor, &mut store, &mut identity, &pending, questions).await;
+                    await_approval(executor, &store, &mut identity, &pending, questions).await;
                 }
                 None => wait_for_identity(&StatusReport::new("not-joined"), questions).await,
             }
@@ -219,11 +223,12 @@ async fn live(
                 continue;
             }
         };
-        let tasks = TaskStore::new(data_root, sealer.clone());
+        let tasks =
+            TaskStore::open(data_root, sealer.clone()).map_err(RunError::Tasks)?;
         let mut member = Member::new(
             Rc::clone(executor),
             state,
-            &mut store,
+            &store,
             tasks,
             identity,
             &certificate,
@@ -277,7 +282,7 @@ async fn wait_for_identity(report: &StatusReport, questions: &Receiver<Question>
 /// Goes on with an enrolment that `join` began and did not see to its end.
 async fn await_approval(
     executor: &Rc<LocalExecutor<'static>>,
-    store: &mut IdentityStore,
+    store: &IdentityStore,
     identity: &mut Identity,
     pending: &PendingCertificate,
     questions: &Receiver<Question>,
@@ -286,10 +291,10 @@ async fn await_approval(
     report.node_id = Some(pending.node_id.to_string());
     report.reason = format!(
         "the managers have not signed this node's certificate yet; key {}",
-        crate::ca::key_fingerprint(&pending.key)
+        fingerprint(pending)
     );
     let approved = async {
-        let mut enrolment =
+        let enrolment =
             Enrolment { executor: Rc::clone(executor), store, clock: || clock().wall };
         if let Err(error) = enrolment.resume(identity, pending, |_| {}).await {
             log::warn!("joining: {}", chain(&error));
@@ -297,6 +302,11 @@ async fn await_approval(
         }
     };
     future::or(wait_for_identity(&report, questions), approved).await;
+}
+
+/// What an operator compares before he lets a node in.
+pub(crate) fn fingerprint(pending: &PendingCertificate) -> String {
+    key_fingerprint(&pending.key).map_or_else(|error| error.to_string(), |hex| format!("sha256:{hex}"))
 }
 
 /// Makes a folder that only its owner may enter, with its parents.
