@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod ca;
+pub mod config;
 pub mod limits;
 pub mod logs;
 pub mod model;

@@ -42,3 +42,18 @@ pub const TASK_RECORD_MAX_BYTES: usize = 1_048_576;
 
 /// What is read at most, in bytes, of a file that names the hardware; real ones have up to 37.
 pub const HARDWARE_ID_MAX_BYTES: usize = 256;
+
+// --- config ---
+
+/// Largest `agent.json`, in bytes; real ones have some hundred. A larger one is refused.
+pub const CONFIG_MAX_BYTES: usize = 262_144;
+
+/// What a task's log may hold, in bytes, when `log-opts` says nothing: it is in memory, and a
+/// small device runs tens of tasks.
+pub const LOG_DEFAULT_BYTES: u64 = 1_048_576;
+
+/// The least that `log-opts.max-size` takes, in bytes: less holds no useful line.
+pub const LOG_MIN_BYTES: u64 = 4096;
+
+/// The most that `log-opts.max-file` takes, in files.
+pub const LOG_MAX_FILES: u32 = 1000;
