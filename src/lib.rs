@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod ca;
 pub mod image;
+pub mod config;
 pub mod limits;
 pub mod logs;
 pub mod model;

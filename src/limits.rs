@@ -287,3 +287,18 @@ pub const REGISTRY_HEADER_MAX_BYTES: usize = 32 << 10;
 
 /// Largest answer of a token server, in bytes. A larger one fails the pull.
 pub const REGISTRY_TOKEN_MAX_BYTES: u64 = 64 << 10;
+
+// --- config ---
+
+/// Largest `agent.json`, in bytes; real ones have some hundred. A larger one is refused.
+pub const CONFIG_MAX_BYTES: usize = 262_144;
+
+/// What a task's log may hold, in bytes, when `log-opts` says nothing: it is in memory, and a
+/// small device runs tens of tasks.
+pub const LOG_DEFAULT_BYTES: u64 = 1_048_576;
+
+/// The least that `log-opts.max-size` takes, in bytes: less holds no useful line.
+pub const LOG_MIN_BYTES: u64 = 4096;
+
+/// The most that `log-opts.max-file` takes, in files.
+pub const LOG_MAX_FILES: u32 = 1000;
