@@ -255,7 +255,10 @@ async fn serve(
     reply: Rc<dyn Fn(&str) -> Reply>,
 ) {
     let Ok(tls) = acceptor.accept(tcp).await else { return };
-    let Ok(mut connection) = h2::server::handshake(TokioIo(tls)).await else { return };
+    // As grpc-go does, keep what one stream does not read from stopping the others.
+    let mut server = h2::server::Builder::new();
+    server.initial_connection_window_size(1 << 20);
+    let Ok(mut connection) = server.handshake(TokioIo(tls)).await else { return };
     let mut calls = Vec::new();
     while let Some(Ok((request, respond))) = connection.accept().await {
         let path = request.uri().path().to_owned();
