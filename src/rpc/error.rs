@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt, io};
 
+use rustls::AlertDescription;
+
 use super::{convert::MessageError, frame::FrameError};
 use crate::model::LinkLoss;
 
@@ -194,8 +196,9 @@ impl CallError {
             Self::Resolve { .. } | Self::Connect { .. } | Self::Deadline => {
                 LinkLoss::Unreachable(chain(self))
             }
-            // The alert is the manager's: it does not like our certificate.
-            Self::Tls { source: rustls::Error::AlertReceived(_), .. } => {
+            Self::Tls { source: rustls::Error::AlertReceived(alert), .. }
+                if is_about_our_certificate(*alert) =>
+            {
                 LinkLoss::Denied(chain(self))
             }
             Self::Tls { .. } => LinkLoss::Untrusted(chain(self)),
@@ -257,6 +260,22 @@ impl CallError {
             | Code::Other(_) => LinkLoss::Broken(why()),
         }
     }
+}
+
+/// The other side read our certificate and did not like it (RFC 8446 §6.2).
+const fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
+    )
 }
 
 /// An error and its causes on one line.

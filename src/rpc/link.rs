@@ -8,12 +8,7 @@
 //! for the receiver, and unread streams then wait at the manager: a slow reader costs no memory.
 
 use std::{
-    cell::{OnceCell, RefCell},
-    collections::VecDeque,
-    convert::Infallible,
-    fmt,
-    rc::Rc,
-    sync::Arc,
+    cell::RefCell, collections::VecDeque, convert::Infallible, fmt, rc::Rc, sync::Arc,
     time::Duration,
 };
 
@@ -98,7 +93,8 @@ impl fmt::Debug for Link {
 
 #[derive(Default)]
 struct Shared {
-    channel: OnceCell<Channel>,
+    /// While it is open.
+    channel: RefCell<Option<Channel>>,
     /// In order, at most one per task.
     reports: RefCell<VecDeque<(TaskId, TaskStatus)>>,
 }
@@ -138,6 +134,7 @@ impl Link {
             let served =
                 Box::pin(serve(&dialler, &ours, target, session, &description, &events, &bells));
             let Err(error) = served.await;
+            drop(ours.channel.take());
             // Fails only when nobody listens any more.
             drop(events.send(LinkEvent::Lost(error.loss())).await);
         });
@@ -170,7 +167,7 @@ impl Link {
     /// with the first call on it. One sink per subscription.
     #[must_use]
     pub fn publish(&self, subscription: &str, node: NodeId) -> LogSink {
-        let client = self.shared.channel.get().map(|channel| channel.client.clone());
+        let client = self.shared.channel.borrow().as_ref().map(|channel| channel.client.clone());
         LogSink::new(client, subscription, node)
     }
 }
@@ -194,7 +191,8 @@ async fn serve(
 ) -> Result<Infallible, CallError> {
     let Target { addr, tls, name } = target;
     let channel = Channel::open(ex, &addr, tls, name, DIAL_TIMEOUT).await?;
-    let client = shared.channel.get_or_init(|| channel).client.clone();
+    let client = channel.client.clone();
+    shared.channel.replace(Some(channel));
 
     let request = proto::SessionRequest {
         description: Some(convert::description(description)),
