@@ -5,15 +5,21 @@
 //! memory and its mistakes go with it. Nothing here decides whether to pull.
 
 mod digest;
+mod layer;
 mod manifest;
+mod packing;
 mod platform;
 mod reference;
 mod store;
+mod tar;
+mod tree;
 
 pub use digest::{Digest, DigestError};
+pub use layer::LayerError;
 pub use manifest::{
     Configuration, Descriptor, Document, Index, IndexEntry, Manifest, ManifestError,
 };
 pub use platform::{fitness, host_platform, platform_name, platform_of_machine};
 pub use reference::{DOCKER_HUB, Reference, ReferenceError};
 pub use store::{Pruned, Store, StoreError};
+pub use tar::{Archive, Entry, EntryKind, TarError};

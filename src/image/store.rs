@@ -217,7 +217,6 @@ impl Store {
                 let path = self.layer_path(&digest);
                 fs::rename(&path, &doomed).map_err(at(&path))?;
                 sync_folder(&self.root.join("layers"))?;
-                fs::remove_dir_all(&doomed).map_err(at(&doomed))?;
                 remove_if_there(&self.size_path(&digest))?;
                 pruned.layers += 1;
                 pruned.bytes = pruned.bytes.saturating_add(size);
@@ -228,6 +227,7 @@ impl Store {
                 remove_if_there(&self.blob_path(&digest))?;
             }
         }
+        self.sweep()?;
         Ok(pruned)
     }
 
@@ -264,9 +264,10 @@ impl Store {
         let tmp = self.root.join("tmp");
         for entry in fs::read_dir(&tmp).map_err(at(&tmp))? {
             let path = entry.map_err(at(&tmp))?.path();
-            let folder = fs::symlink_metadata(&path).map_err(at(&path))?.is_dir();
-            if folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
-                .map_err(at(&path))?;
+            // A leftover that resists must not stop the fetches to come.
+            if let Err(e) = fs::remove_dir_all(&path) {
+                log::warn!("leftover of a fetch stays path={} error={e}", path.display());
+            }
         }
         Ok(())
     }

@@ -1,0 +1,377 @@
+//! Unpacks one layer into a tree of its own, fit to be a `lowerdir` of overlayfs.
+//!
+//! One pass: unpack, hash, parse, write. Names resolve within the tree ([`Tree`]); whiteouts
+//! become what overlayfs understands. It refuses what it does not know. Extended attributes are
+//! kept for files and folders only, and only those that a container may have set: `user.*`,
+//! `security.capability` and POSIX ACLs. Attributes of overlayfs itself would redirect names.
+//! Sources: OCI image-spec `layer.md`; kernel `Documentation/filesystems/overlayfs.rst`.
+
+use core::fmt;
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{
+        AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+        fsetxattr, futimens, linkat, makedev, mknodat, symlinkat, unlinkat, utimensat,
+    },
+    io::Errno,
+};
+
+use super::{
+    digest::{Digest, HashReader},
+    packing::Unpacked,
+    tar::{Archive, Entry, EntryKind, TarError},
+    tree::{Found, Tree, look, make_folder},
+};
+use crate::limits::{LAYER_DIRS_MAX_BYTES, LAYER_ENTRIES_MAX, LAYER_MAX_BYTES};
+
+/// Why a layer is not unpacked.
+#[derive(Debug)]
+pub enum LayerError {
+    /// The archive is malformed or could not be read.
+    Tar(TarError),
+    /// A path that climbs above the root.
+    Escape {
+        /// The path, made printable.
+        path: String,
+    },
+    /// A whiteout of nothing.
+    Whiteout {
+        /// The path, made printable.
+        path: String,
+    },
+    /// More than [`LAYER_ENTRIES_MAX`] entries, or too many folder names.
+    TooMany,
+    /// The kernel refused to make an entry.
+    Entry {
+        /// The path, made printable.
+        path: String,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for LayerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tar(_) => f.write_str("layer can not be unpacked"),
+            Self::Escape { path } => write!(f, "layer has an entry outside of its root: {path}"),
+            Self::Whiteout { path } => write!(f, "layer has a malformed whiteout: {path}"),
+            Self::TooMany => write!(f, "layer has more than {LAYER_ENTRIES_MAX} entries"),
+            Self::Entry { path, .. } => write!(f, "layer entry can not be written: {path}"),
+        }
+    }
+}
+
+impl core::error::Error for LayerError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Tar(cause) => Some(cause),
+            Self::Entry { source, .. } => Some(source),
+            Self::Escape { .. } | Self::Whiteout { .. } | Self::TooMany => None,
+        }
+    }
+}
+
+/// Unpacks `source`, packed or not, into the empty folder `path`.
+/// Returns the diff id and the number of unpacked bytes.
+///
+/// # Errors
+/// [`LayerError`]; the folder holds a part of the layer then.
+pub(super) fn unpack(source: impl Read, path: &Path) -> Result<(Digest, u64), LayerError> {
+    let tree = Tree::open(path).map_err(|e| failed(b".", e.into()))?;
+    unpack_into(source, &tree)
+}
+
+fn unpack_into(source: impl Read, tree: &Tree) -> Result<(Digest, u64), LayerError> {
+    let read = |e| LayerError::Tar(TarError::Read(e));
+    let plain = HashReader::new(Unpacked::new(source).map_err(read)?, LAYER_MAX_BYTES);
+    let mut archive = Archive::new(plain);
+    let mut layer = Layer { tree, folders: Vec::new(), folder_bytes: 0 };
+    let mut count = 0;
+    while let Some(entry) = archive.next_entry().map_err(LayerError::Tar)? {
+        count += 1;
+        if LAYER_ENTRIES_MAX < count {
+            return Err(LayerError::TooMany);
+        }
+        layer.apply(&entry, &mut archive)?;
+    }
+    layer.finish()?;
+    let mut plain = archive.into_inner();
+    plain.drain().map_err(read)?;
+    Ok(plain.finish())
+}
+
+/// A layer in the making.
+struct Layer<'a> {
+    tree: &'a Tree,
+    /// Times of folders, set at the end because each new name in them changes them.
+    folders: Vec<(Vec<u8>, Timestamps)>,
+    folder_bytes: usize,
+}
+
+impl Layer<'_> {
+    fn apply(&mut self, entry: &Entry, content: &mut impl Read) -> Result<(), LayerError> {
+        let names = clean(&entry.path)?;
+        let Some((name, parents)) = names.split_last() else {
+            return if entry.kind == EntryKind::Folder {
+                self.root(entry)
+            } else {
+                Err(LayerError::Escape { path: printable(&entry.path) })
+            };
+        };
+        let fail = |e: Errno| failed(&entry.path, e.into());
+        if *name == b".wh..wh..opq" {
+            let parent = self.tree.folder_or_make(parents).map_err(fail)?;
+            return set_opaque(parent.as_fd()).map_err(fail);
+        }
+        // Bookkeeping of AUFS.
+        if names.first().is_some_and(|first| first.starts_with(b".wh..wh.")) {
+            return Ok(());
+        }
+        if let Some(hidden) = name.strip_prefix(b".wh.") {
+            if matches!(hidden, b"" | b"." | b"..") {
+                return Err(LayerError::Whiteout { path: printable(&entry.path) });
+            }
+            let parent = self.tree.folder_or_make(parents).map_err(fail)?;
+            return hide(parent.as_fd(), hidden).map_err(fail);
+        }
+        let parent = self.tree.folder_or_make(parents).map_err(fail)?;
+        self.make(entry, parent.as_fd(), name, content)?;
+        if entry.kind == EntryKind::Folder {
+            self.remember(&names, entry)?;
+        }
+        Ok(())
+    }
+
+    fn root(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        let fail = |e: Errno| failed(&entry.path, e.into());
+        let here = self.tree.folder(&[]).map_err(fail)?;
+        let folder = Tree::open_folder(here.as_fd(), b".").map_err(fail)?;
+        attributes(&folder, entry).map_err(fail)?;
+        self.remember(&[], entry)
+    }
+
+    fn remember(&mut self, names: &[&[u8]], entry: &Entry) -> Result<(), LayerError> {
+        let path = names.join(&b'/');
+        self.folder_bytes += path.len() + size_of::<(Vec<u8>, Timestamps)>();
+        if LAYER_DIRS_MAX_BYTES < self.folder_bytes {
+            return Err(LayerError::TooMany);
+        }
+        self.folders.push((path, times(entry)));
+        Ok(())
+    }
+
+    fn make(
+        &self,
+        entry: &Entry,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        content: &mut impl Read,
+    ) -> Result<(), LayerError> {
+        let fail = |e: Errno| failed(&entry.path, e.into());
+        // A link's target is looked up before its own name is cleared.
+        let target = match entry.kind {
+            EntryKind::HardLink => {
+                let names = clean(&entry.link)?;
+                let escape = || LayerError::Escape { path: printable(&entry.link) };
+                let (target, folders) = names.split_last().ok_or_else(escape)?;
+                let folder = self.tree.folder(folders).map_err(fail)?;
+                Some((folder, target.to_vec()))
+            }
+            EntryKind::File
+            | EntryKind::Folder
+            | EntryKind::Symlink
+            | EntryKind::CharDevice
+            | EntryKind::BlockDevice
+            | EntryKind::Fifo => None,
+        };
+        let found = look(parent, name).map_err(fail)?;
+        let keep = found == Some(Found::Folder) && entry.kind == EntryKind::Folder;
+        if found.is_some() && !keep {
+            clear(parent, name, found).map_err(|e| failed(&entry.path, e))?;
+        }
+        let device = |kind| {
+            let (major, minor) = entry.device;
+            mknodat(parent, name, kind, mode(entry), makedev(major, minor))?;
+            chownat(parent, name, uid(entry), gid(entry), AtFlags::SYMLINK_NOFOLLOW)?;
+            chmodat(parent, name, mode(entry), AtFlags::empty())?;
+            utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
+        };
+        match entry.kind {
+            EntryKind::File => {
+                let mut file = Tree::create_file(parent, name).map_err(fail)?;
+                copy(content, &mut file, entry)?;
+                attributes(&file, entry).and_then(|()| futimens(&file, &times(entry))).map_err(fail)
+            }
+            EntryKind::Folder => {
+                if !keep {
+                    make_folder(parent, name).map_err(fail)?;
+                }
+                let folder = Tree::open_folder(parent, name).map_err(fail)?;
+                // A folder in the place of a whiteout hides what is below, too.
+                if found == Some(Found::Whiteout) {
+                    opaque(&folder).map_err(fail)?;
+                }
+                attributes(&folder, entry).map_err(fail)
+            }
+            EntryKind::Symlink => symlinkat(&entry.link[..], parent, name)
+                .and_then(|()| {
+                    chownat(parent, name, uid(entry), gid(entry), AtFlags::SYMLINK_NOFOLLOW)
+                })
+                .and_then(|()| utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW))
+                .map_err(fail),
+            EntryKind::HardLink => target.map_or(Ok(()), |(folder, target)| {
+                linkat(&folder, &target[..], parent, name, AtFlags::empty()).map_err(fail)
+            }),
+            EntryKind::CharDevice => device(FileType::CharacterDevice).map_err(fail),
+            EntryKind::BlockDevice => device(FileType::BlockDevice).map_err(fail),
+            EntryKind::Fifo => device(FileType::Fifo).map_err(fail),
+        }
+    }
+
+    /// Sets the times of folders that are still folders.
+    fn finish(&self) -> Result<(), LayerError> {
+        for (path, times) in &self.folders {
+            let names: Vec<&[u8]> =
+                path.split(|b| *b == b'/').filter(|name| !name.is_empty()).collect();
+            let folder = match names.split_last() {
+                Some((name, parents)) => self
+                    .tree
+                    .folder(parents)
+                    .and_then(|parent| Tree::open_folder(parent.as_fd(), name)),
+                None => self.tree.folder(&[]).and_then(|d| Tree::open_folder(d.as_fd(), b".")),
+            };
+            match folder.and_then(|folder| futimens(&folder, times)) {
+                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(e) => return Err(failed(path, e.into())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Owner before mode, for a change of owner clears set-id bits and capabilities.
+fn attributes(file: &File, entry: &Entry) -> Result<(), Errno> {
+    rustix::fs::fchown(file, uid(entry), gid(entry))?;
+    rustix::fs::fchmod(file, mode(entry))?;
+    for (name, value) in &entry.xattrs {
+        if is_kept(name) {
+            match fsetxattr(file, &name[..], value, XattrFlags::empty()) {
+                // A file system without user attributes or ACLs; Docker goes on, too.
+                Err(Errno::NOTSUP) if !name.starts_with(b"security.") => {}
+                result => result?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_kept(name: &[u8]) -> bool {
+    (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+        || matches!(
+            name,
+            b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default"
+        )
+}
+
+fn opaque(folder: &File) -> Result<(), Errno> {
+    fsetxattr(folder, c"trusted.overlay.opaque", b"y", XattrFlags::empty())
+}
+
+fn set_opaque(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+    opaque(&Tree::open_folder(folder, b".")?)
+}
+
+/// Hides `name` of lower layers. What this layer itself has there stays: whiteouts are about
+/// lower layers only, in whatever order they come (image-spec `layer.md`, "Whiteouts").
+fn hide(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match look(parent, name)? {
+        None => mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)),
+        Some(Found::Folder) => opaque(&Tree::open_folder(parent, name)?),
+        Some(Found::Whiteout | Found::Other) => Ok(()),
+    }
+}
+
+fn clear(parent: BorrowedFd<'_>, name: &[u8], found: Option<Found>) -> io::Result<()> {
+    if found == Some(Found::Folder) {
+        clear_folder(parent, name)
+    } else {
+        unlinkat(parent, name, AtFlags::empty()).map_err(io::Error::from)
+    }
+}
+
+fn clear_folder(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    let folder = Tree::open_folder(parent, name)?;
+    for entry in rustix::fs::Dir::read_from(&folder)? {
+        let entry = entry?;
+        let inner = entry.file_name().to_bytes();
+        if !matches!(inner, b"." | b"..") {
+            clear(folder.as_fd(), inner, look(folder.as_fd(), inner)?)?;
+        }
+    }
+    unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(io::Error::from)
+}
+
+fn copy(content: &mut impl Read, file: &mut File, entry: &Entry) -> Result<(), LayerError> {
+    let mut buffer = [0; 32 << 10];
+    let mut left = entry.size;
+    while 0 < left {
+        let n = match content.read(&mut buffer) {
+            Ok(0) => return Err(LayerError::Tar(TarError::Truncated)),
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(LayerError::Tar(TarError::Read(e))),
+        };
+        let bytes = buffer.get(..n).unwrap_or_default();
+        file.write_all(bytes).map_err(|e| failed(&entry.path, e))?;
+        left = left.saturating_sub(n as u64);
+    }
+    Ok(())
+}
+
+/// The names of a path from the root; `..` is resolved as text, as Docker does.
+fn clean(path: &[u8]) -> Result<Vec<&[u8]>, LayerError> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.split(|b| *b == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => {
+                names.pop().ok_or_else(|| LayerError::Escape { path: printable(path) })?;
+            }
+            name => names.push(name),
+        }
+    }
+    Ok(names)
+}
+
+fn times(entry: &Entry) -> Timestamps {
+    let (seconds, nanos) = entry.mtime;
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+const fn mode(entry: &Entry) -> Mode {
+    Mode::from_bits_truncate(entry.mode)
+}
+
+fn uid(entry: &Entry) -> Option<Uid> {
+    Some(Uid::from_raw(entry.uid))
+}
+
+fn gid(entry: &Entry) -> Option<Gid> {
+    Some(Gid::from_raw(entry.gid))
+}
+
+fn printable(path: &[u8]) -> String {
+    path.escape_ascii().to_string().chars().take(200).collect()
+}
+
+fn failed(path: &[u8], source: io::Error) -> LayerError {
+    LayerError::Entry { path: printable(path), source }
+}

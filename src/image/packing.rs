@@ -1,0 +1,198 @@
+//! Compression of layers and archives: gzip, zstd or none, told by the first bytes.
+//!
+//! Media types are not asked, for they are wrong in practice (Docker does the same, moby
+//! `pkg/archive`, `DetectCompression`). A wrong guess can not pass: the diff id would differ.
+
+use std::io::{self, BufReader, Chain, Cursor, Read};
+
+use flate2::read::MultiGzDecoder;
+use ruzstd::decoding::{
+    BlockDecodingStrategy, FrameDecoder,
+    errors::{FrameDecoderError, ReadFrameHeaderError},
+};
+
+use crate::limits::ZSTD_WINDOW_MAX_BYTES;
+
+const BUFFER_BYTES: usize = 32 << 10;
+
+type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
+
+/// The plain bytes of a stream that may be packed.
+pub enum Unpacked<R: Read> {
+    /// As it came.
+    Plain(Source<R>),
+    /// One or more gzip members.
+    Gzip(Box<MultiGzDecoder<Source<R>>>),
+    /// One or more zstd frames.
+    Zstd(Box<Zstd<Source<R>>>),
+}
+
+impl<R: Read> core::fmt::Debug for Unpacked<R> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain",
+            Self::Gzip(_) => "Gzip",
+            Self::Zstd(_) => "Zstd",
+        })
+    }
+}
+
+impl<R: Read> Unpacked<R> {
+    /// Looks at the first bytes of `source`.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub fn new(mut source: R) -> io::Result<Self> {
+        let mut head = Vec::with_capacity(4);
+        source.by_ref().take(4).read_to_end(&mut head)?;
+        let gzip = head.starts_with(&[0x1f, 0x8b]);
+        let zstd = head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || skippable(&head);
+        let source = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(head).chain(source));
+        Ok(if gzip {
+            Self::Gzip(Box::new(MultiGzDecoder::new(source)))
+        } else if zstd {
+            Self::Zstd(Box::new(Zstd::new(source)))
+        } else {
+            Self::Plain(source)
+        })
+    }
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(source) => source.read(buffer),
+            Self::Gzip(decoder) => decoder.read(buffer),
+            Self::Zstd(decoder) => decoder.read(buffer),
+        }
+    }
+}
+
+/// Frames that decoders pass over begin with `5? 2a 4d 18` (RFC 8878 §3.1.2).
+fn skippable(head: &[u8]) -> bool {
+    matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18])
+}
+
+/// Decodes zstd frames in a row with a bounded window.
+pub struct Zstd<S> {
+    source: S,
+    decoder: FrameDecoder,
+    in_frame: bool,
+}
+
+impl<S: io::BufRead> Zstd<S> {
+    fn new(source: S) -> Self {
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(ZSTD_WINDOW_MAX_BYTES);
+        Self { source, decoder, in_frame: false }
+    }
+
+    /// Begins the next frame; false at the end of the stream.
+    fn next_frame(&mut self) -> io::Result<bool> {
+        while !self.source.fill_buf()?.is_empty() {
+            match self.decoder.reset(&mut self.source) {
+                Ok(()) => {
+                    self.in_frame = true;
+                    return Ok(true);
+                }
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    let length = u64::from(length);
+                    let skipped = io::copy(&mut (&mut self.source).take(length), &mut io::sink())?;
+                    if skipped < length {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Err(e) => return Err(invalid(e)),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl<S: io::BufRead> Read for Zstd<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if !self.in_frame && !self.next_frame()? {
+                return Ok(0);
+            }
+            if 0 < self.decoder.can_collect() {
+                return self.decoder.read(buffer);
+            }
+            if self.decoder.is_finished() {
+                self.in_frame = false;
+            } else {
+                self.decoder
+                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
+                    .map_err(invalid)?;
+            }
+        }
+    }
+}
+
+fn invalid(e: FrameDecoderError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::Write;
+
+    fn plain(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        Unpacked::new(bytes)?.read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    #[test]
+    fn every_packing_gives_the_plain_bytes() {
+        let data: Vec<u8> = (0..300_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        for (name, bytes) in [
+            ("plain", data.clone()),
+            ("gzip", gzip(&data)),
+            ("zstd", zstd(&data)),
+            ("gzip members", [gzip(&data[..1000]), gzip(&data[1000..])].concat()),
+            (
+                "zstd frames",
+                [
+                    zstd(&data[..1000]),
+                    vec![0x51, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3],
+                    zstd(&data[1000..]),
+                ]
+                .concat(),
+            ),
+        ] {
+            assert!(plain(&bytes).unwrap() == data, "{name}");
+        }
+        assert_eq!(plain(b"").unwrap(), b"");
+        assert_eq!(plain(b"abc").unwrap(), b"abc");
+    }
+
+    #[test]
+    fn a_cut_stream_and_a_huge_window_are_errors() {
+        let data = vec![7; 100_000];
+        for packed in [gzip(&data), zstd(&data)] {
+            assert!(plain(&packed[..packed.len() - 3]).is_err());
+        }
+        // A frame header that asks for a window of 2^27 bytes.
+        let window = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (27 - 10) << 3, 1, 0, 0];
+        assert!(plain(&window).is_err());
+    }
+}
