@@ -35,6 +35,6 @@ fn a_stock_worker_runs_a_service() {
     service.await_log("hello", Duration::from_secs(10));
     let (out, err) = service.logs(&[]);
     assert_eq!((out.as_str(), err.as_str()), ("hello\n", "oops\n"));
-    assert_eq!(service.processes().len(), 1);
+    assert_eq!(service.containers().len(), 1);
     service.remove();
 }

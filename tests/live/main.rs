@@ -18,5 +18,12 @@
 #![expect(clippy::disallowed_types, reason = "the harness shares one world between threads")]
 #![expect(clippy::print_stdout, reason = "what is printed is shown when a test fails")]
 
+mod faults;
 mod fixture;
 mod harness;
+mod joining;
+mod logs;
+mod oracle;
+mod services;
+mod tasks;
+mod trust;
