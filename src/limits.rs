@@ -302,3 +302,8 @@ pub const LOG_MIN_BYTES: u64 = 4096;
 
 /// The most that `log-opts.max-file` takes, in files.
 pub const LOG_MAX_FILES: u32 = 1000;
+
+// node: containers
+
+/// Bytes read of the host's `/etc/resolv.conf`; what follows is not passed on.
+pub const RESOLV_CONF_MAX_BYTES: u64 = 16 * 1024;

@@ -4,7 +4,8 @@ use std::{error::Error, process::ExitCode};
 
 use crate::{
     config::ConfigError,
-    node::{RunError, chain},
+    model::chain,
+    node::RunError,
     seal::{FileError, LockError, OpenError, SealError},
 };
 

@@ -8,7 +8,7 @@ use super::{Failure, ImageCommand, ImageLoad, ImageLs, ImagePull, ImageRm, print
 use crate::{
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
-    model::{Runtime, SecretBytes},
+    model::{Runtime, SecretBytes, chain},
     node,
     seal::{Sealer, TaskStore},
 };
@@ -34,11 +34,11 @@ fn list(store: &Store, json: bool) -> Result<(), Failure> {
             .map_err(|error| Failure::failed("cannot print as JSON", &error))?;
         return print(format_args!("{text}\n"));
     }
-    for named in images {
-        let id = named.image.id.strip_prefix("sha256:").unwrap_or(&named.image.id);
+    for (name, image) in images {
+        let id = image.id.strip_prefix("sha256:").unwrap_or(&image.id);
         let short = id.get(..12).unwrap_or(id);
-        let megabytes = named.image.size_bytes / 1_000_000;
-        print(format_args!("{short}  {megabytes:>6} MB  {}\n", named.reference))?;
+        let megabytes = image.size_bytes / 1_000_000;
+        print(format_args!("{short}  {megabytes:>6} MB  {name}\n"))?;
     }
     Ok(())
 }
@@ -125,5 +125,9 @@ fn prune(config: &Config, store: &Store) -> Result<(), Failure> {
             in_use.insert(image.manifest);
         }
     }
-    store.prune(&in_use).map_err(|error| Failure::failed("cannot prune the images", &error))
+    let pruned = store
+        .prune(&in_use)
+        .map_err(|error| Failure::failed("cannot prune the images", &error))?;
+    let megabytes = pruned.bytes / 1_000_000;
+    print(format_args!("{} layers removed, {megabytes} MB freed\n", pruned.layers))
 }

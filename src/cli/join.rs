@@ -10,7 +10,7 @@ use crate::{
     ca::{JoinToken, PinnedRoot},
     config::Config,
     limits::{DEFAULT_MANAGER_PORT, JOIN_ADDRESSES_MAX, TOKEN_FILE_MAX_BYTES},
-    model::{Identity, PendingCertificate},
+    model::{Identity, PendingCertificate, chain},
     node::{
         self,
         control::{self, Request, Response},

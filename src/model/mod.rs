@@ -7,6 +7,7 @@
 
 mod assignment;
 mod bundle;
+mod chain;
 mod identity;
 mod ids;
 mod image;
@@ -23,6 +24,7 @@ pub use bundle::{
     Bundle, BundleFile, BundleMount, Exit, MountKind, NetworkMode, Propagation, Rlimit, RootFs,
     Seccomp,
 };
+pub use chain::chain;
 pub use identity::{Identity, NodeCertificate, PendingCertificate};
 pub use ids::{ConfigId, ContainerId, IdError, NodeId, SecretId, ServiceId, SessionId, TaskId};
 pub use image::{Empty, ImageConfig, ImageHealth, LocalImage, Platform};

@@ -27,7 +27,7 @@ pub(super) fn describe(config: &Config, tls_info: TlsInfo) -> NodeDescription {
         resources: NodeResources {
             nano_cpus: i64::from(cpus()).saturating_mul(1_000_000_000),
             memory_bytes: memory_bytes(Path::new("/proc/meminfo")),
-            generic: config.node_generic_resources.clone(),
+            generic: config.generic_resources.clone(),
         },
         engine_version: format!("edgeagent-{}", env!("CARGO_PKG_VERSION")),
         engine_labels,

@@ -13,7 +13,7 @@ use crate::{
     limits::{CERTIFICATE_POLL, CERTIFICATE_POLL_PAUSE, DIAL_TIMEOUT},
     model::{
         Availability, Identity, IssuanceState, NodeCertificate, NodeId, PendingCertificate,
-         SecretBytes, UnixTime,
+         SecretBytes, UnixTime, chain,
     },
     rpc::{self, CallError, CertificateAnswer, Channel, Code, JOIN_NAME, TlsError},
     seal::{FileError, IdentityStore, SaveError},
@@ -71,7 +71,7 @@ impl fmt::Display for JoinError {
             Self::Unreachable { attempts } => {
                 f.write_str("no manager could be reached")?;
                 for (addr, cause) in attempts {
-                    write!(f, "; {addr}: {}", crate::node::chain(cause))?;
+                    write!(f, "; {addr}: {}", chain(cause))?;
                 }
                 f.write_str(
                     ". Check the address, that port 2377 is open, and that the manager is up; \

@@ -14,7 +14,7 @@ use smol::{
 };
 
 use super::{
-    NodeState, RunError, chain, clock,
+    NodeState, RunError, clock,
     control::{CertificateReport, Question, Request, Response, StatusReport, TaskReport},
     describe, enrol,
     enrol::JoinError,
@@ -28,7 +28,7 @@ use crate::{
     limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX},
     model::{
         Availability, Identity, NodeCertificate, NodeDescription, NodeId, Runtime, SessionMessage,
-        TaskId, TaskRecord, TaskState, UnixTime,
+        TaskId, TaskRecord, TaskState, UnixTime, chain,
     },
     rpc::{self, Channel, Link, LinkEvent, Target},
     seal::{IdentityStore, LoadedTasks, TaskStore},
@@ -112,7 +112,7 @@ impl<'a> Member<'a> {
         )));
         let (settled_sender, settled) = smol::channel::unbounded();
         let context = Rc::new(Context {
-            facts: RefCell::new(facts(&config, certificate.node_id.clone(), &description)),
+            facts: RefCell::new(facts(&config, &description)),
             config: config.clone(),
             agent: Rc::clone(&agent),
             store: state.images.clone(),
@@ -520,7 +520,7 @@ impl<'a> Member<'a> {
 }
 
 /// A task for `edgeagent ps`.
-pub(super) fn report(record: &TaskRecord) -> TaskReport {
+pub(crate) fn report(record: &TaskRecord) -> TaskReport {
     let (task, status) = (&record.task, &record.status);
     let image = match &task.runtime {
         Runtime::Container(spec) => spec.image.clone(),
@@ -544,7 +544,7 @@ pub(super) fn report(record: &TaskRecord) -> TaskReport {
     }
 }
 
-pub(super) const fn availability(availability: Availability) -> &'static str {
+const fn availability(availability: Availability) -> &'static str {
     match availability {
         Availability::Active => "active",
         Availability::Pause => "pause",
@@ -553,9 +553,8 @@ pub(super) const fn availability(availability: Availability) -> &'static str {
 }
 
 /// What specs need to know of this node.
-fn facts(config: &Config, node_id: NodeId, description: &NodeDescription) -> NodeFacts {
+fn facts(config: &Config, description: &NodeDescription) -> NodeFacts {
     NodeFacts {
-        node_id,
         hostname: description.hostname.clone(),
         architecture: description.architecture.clone(),
         os: String::from("linux"),
@@ -565,6 +564,7 @@ fn facts(config: &Config, node_id: NodeId, description: &NodeDescription) -> Nod
         cgroup_parent: config.cgroup_parent.clone(),
         default_ulimits: config.default_ulimits.clone(),
         dns: config.dns.clone(),
+        resolv_conf: String::new(),
         default_init: config.init,
         log_max_bytes: config.log_max_bytes,
     }

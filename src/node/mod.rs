@@ -34,15 +34,15 @@ use self::{
     member::{End, Member},
 };
 pub(crate) use self::{
-    member::{availability, report},
-    perform::{discard, pull_request, sweep},
+    member::report,
+    perform::{pull_request, sweep},
 };
 use crate::{
     ca::{ChainError, Issued, PinnedRoot, key_fingerprint},
     config::Config,
     image::{self, Store, StoreError},
     limits::IDENTITY_RETRY,
-    model::{Identity, NodeCertificate, Now, PendingCertificate, Platform, UnixTime},
+    model::{Identity, NodeCertificate, Now, PendingCertificate, Platform, UnixTime, chain},
     rpc::TlsError,
     seal::{FileError, IdentityStore, OpenError, SealError, Sealer, TaskStore},
     shim,
@@ -123,18 +123,6 @@ pub fn clock() -> Now {
         mono: std::time::Instant::now(),
         wall: UnixTime::from_nanos(i64::try_from(wall).unwrap_or(i64::MAX)),
     }
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// What stays the same while the agent runs, joined or not.

@@ -7,7 +7,8 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     rc::Rc,
     time::Instant,
@@ -20,16 +21,17 @@ use smol::{
     lock::Semaphore,
 };
 
-use super::{chain, clock};
+use super::clock;
 use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
-    image::{self, FetchEvent, FetchRequest, Platform as _, Reference, Store, What},
+    image::{self, FetchEvent, FetchRequest, Reference, Store, What},
     model::{
         Bundle, ContainerId, ContainerStatus, Exit, LocalImage, MountKind, Platform, Runtime,
-        SecretBytes, Task, TaskId,
+        SecretBytes, Task, TaskId, chain,
     },
-    shim::{self, AttachError, Shim},
+    limits::RESOLV_CONF_MAX_BYTES,
+    shim::{self, Shim},
     spec::{self, Files, NodeFacts},
 };
 
@@ -190,14 +192,13 @@ async fn prepare(context: &Context, task: &Task, controller: &mut Controller) ->
 
 async fn start(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
     if controller.shim.is_none() {
-        match attach(context, task, controller) {
-            Ok(()) => {}
-            Err(AttachError::NoSuchTask) => {
-                if let Err(reason) = spawn(context, task, controller).await {
-                    return Outcome::Fatal(reason);
-                }
-            }
-            Err(error) => return Outcome::Fatal(format!("starting container failed: {}", chain(&error))),
+        let begun = match attach(context, task, controller) {
+            Ok(true) => Ok(()),
+            Ok(false) => spawn(context, task, controller).await,
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = begun {
+            return Outcome::Fatal(format!("starting container failed: {reason}"));
         }
     }
     let Some(shim) = controller.shim.as_mut() else {
@@ -234,10 +235,7 @@ async fn shutdown(context: &Context, task: &Task, controller: &mut Controller) -
     }
     if let Some(shim) = controller.shim.as_mut() {
         let (signal, grace) = spec::stop(task, controller.image.as_ref());
-        // A shim that can not be asked has ended; waiting tells how.
-        if let Err(error) = shim.stop(signal, grace).await {
-            log::debug!("stop task.id={}: {error}", task.id);
-        }
+        shim.stop(signal, grace).await;
         controller.exit = Some(shim.wait().await);
     }
     Outcome::Done
@@ -254,12 +252,12 @@ async fn remove(context: &Context, task: &Task, controller: &mut Controller) -> 
 }
 
 /// Removes every trace of a task's container.
-pub(super) fn discard(config: &Config, task: &TaskId) -> io::Result<()> {
+fn discard(config: &Config, task: &TaskId) -> io::Result<()> {
     shim::remove(&task_dir(&config.exec_root, task), &writable_dir(&config.data_root, task))
 }
 
 /// Removes what is left of containers whose task is not in `keep`.
-pub(super) fn sweep(config: &Config, keep: impl Fn(&TaskId) -> bool) {
+pub(crate) fn sweep(config: &Config, keep: impl Fn(&TaskId) -> bool) {
     for root in [config.exec_root.join("tasks"), config.data_root.join("containers")] {
         let Ok(entries) = fs::read_dir(root) else { continue };
         for entry in entries.flatten() {
@@ -292,24 +290,24 @@ fn known(context: &Context, task: &Task, controller: &mut Controller) -> Result<
     if controller.shim.is_some() {
         return Ok(());
     }
-    attach(context, task, controller).map_err(|error| match error {
-        AttachError::NoSuchTask => no_container(task),
-        error => Outcome::Fatal(chain(&error)),
-    })
+    match attach(context, task, controller) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(no_container(task)),
+        Err(reason) => Err(Outcome::Fatal(reason)),
+    }
 }
 
-fn attach(
-    context: &Context,
-    task: &Task,
-    controller: &mut Controller,
-) -> Result<(), AttachError> {
-    let shim = Shim::attach(&task_dir(&context.config.exec_root, &task.id))?;
-    controller.container = Some(shim.container().clone());
-    controller.shim = Some(shim);
+/// Finds the shim that an earlier agent started; `false` when there never was one since boot.
+fn attach(context: &Context, task: &Task, controller: &mut Controller) -> Result<bool, String> {
+    let dir = task_dir(&context.config.exec_root, &task.id);
+    if !dir.exists() {
+        return Ok(false);
+    }
+    controller.shim = Some(Shim::attach(&dir).map_err(|error| chain(&error))?);
     if controller.image.is_none() {
         controller.image = reference(task).ok().and_then(|name| find(context, &name));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn no_container(task: &Task) -> Outcome {
@@ -323,11 +321,12 @@ async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> R
         None => ensure_image(context, task).await?,
     };
     let container = container_id(controller).map_err(|error| error.to_string())?;
+    context.facts.borrow_mut().resolv_conf = resolv_conf();
     let bundle = {
         let agent = context.agent.borrow();
         let files = Files::Given {
-            secret: &|id| agent.secret(&task.id, id).cloned(),
-            config: &|id| agent.config(&task.id, id).cloned(),
+            secret: &|id| agent.secret(&task.id, id),
+            config: &|id| agent.config(&task.id, id),
         };
         spec::build(task, &container, &image, &context.facts.borrow(), files)
     };
@@ -340,15 +339,23 @@ async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> R
         ));
     }
     // What an earlier boot left: a task starts from its image.
-    match fs::remove_dir_all(&bundle.root.writable) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(format!("starting container failed: {error}")),
-    }
-    let shim = shim::spawn(&context.program, &bundle)
-        .map_err(|error| format!("starting container failed: {}", chain(&error)))?;
-    controller.shim = Some(shim);
+    discard(&context.config, &task.id).map_err(|error| error.to_string())?;
+    controller.shim = Some(shim::spawn(&context.program, &bundle).map_err(|error| chain(&error))?);
     Ok(())
+}
+
+/// The host's name servers, as they are at this moment; empty when there are none to read.
+fn resolv_conf() -> String {
+    let mut text = String::new();
+    let read = fs::File::open("/etc/resolv.conf")
+        .and_then(|file| file.take(RESOLV_CONF_MAX_BYTES).read_to_string(&mut text));
+    match read {
+        Ok(_) => text,
+        Err(error) => {
+            log::debug!("cannot read /etc/resolv.conf: {error}");
+            String::new()
+        }
+    }
 }
 
 fn missing_bind_source(bundle: &Bundle) -> Option<PathBuf> {
