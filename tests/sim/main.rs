@@ -1,0 +1,26 @@
+//! The core in conversation: transcripts with timestamps, and a seeded simulation.
+//!
+//! The agent is the real one; the manager obeys swarm's protocol and can misbehave; the driver
+//! settles operations by seed; the clock is virtual. `EDGEAGENT_SEED=n` replays one seed.
+
+mod desk;
+mod nouns;
+mod random;
+mod transcripts;
+mod transcripts_tasks;
+mod world;
+
+use std::{env, panic};
+
+use world::World;
+
+const SEEDS: u64 = 150;
+
+#[test]
+fn every_task_comes_to_rest_whatever_the_manager_and_the_node_go_through() {
+    let seeds = env::var("EDGEAGENT_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    for seed in seeds.map_or(0..SEEDS, |seed| seed..seed + 1) {
+        let run = panic::catch_unwind(|| World::new(seed).run());
+        assert!(run.is_ok(), "replay with EDGEAGENT_SEED={seed}");
+    }
+}
