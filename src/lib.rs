@@ -5,3 +5,4 @@ pub mod ca;
 pub mod limits;
 pub mod logs;
 pub mod model;
+pub mod spec;
