@@ -53,3 +53,4 @@ pub mod shim;
 // what holds it together
 pub mod cli;
 pub mod node;
+pub mod spec;

@@ -307,3 +307,23 @@ pub const LOG_MAX_FILES: u32 = 1000;
 
 /// Bytes read of the host's `/etc/resolv.conf`; what follows is not passed on.
 pub const RESOLV_CONF_MAX_BYTES: u64 = 16 * 1024;
+
+// --- spec ---
+
+/// Least memory limit of a container (moby `daemon/daemon_unix.go`, `linuxMinMemory`).
+pub const CONTAINER_MEMORY_MIN_BYTES: u64 = 6 * 1024 * 1024;
+
+/// Least CPU limit: 0.01 CPU, for the kernel takes no quota below 1 ms.
+pub const CONTAINER_NANO_CPUS_MIN: u64 = 10_000_000;
+
+/// Bytes that one template may expand to, and any value within it: more than the largest secret
+/// or config (1000 KiB, swarmkit `manager/controlapi/config.go`). A longer one is an error.
+pub const TEMPLATE_MAX_BYTES: usize = 1024 * 1024;
+
+/// Work that one template may do, one per step and per byte made: some tens of milliseconds on a
+/// small device. More is an error.
+pub const TEMPLATE_MAX_WORK: usize = 8 * 1024 * 1024;
+
+/// Blocks and parentheses within each other in a template; deeper is an error, before the stack
+/// ends.
+pub const TEMPLATE_MAX_DEPTH: usize = 50;
