@@ -7,20 +7,27 @@ use serde::Deserialize;
 use zeroize::Zeroize;
 
 /// What a user may show a registry. Empty fields mean nothing.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 pub(super) struct Credentials {
-    pub(super) username: String,
-    pub(super) password: String,
-    auth: String,
+    username: String,
+    password: String,
     pub(super) identitytoken: String,
     pub(super) registrytoken: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AuthConfig {
+    username: String,
+    password: String,
+    auth: String,
+    identitytoken: String,
+    registrytoken: String,
 }
 
 impl Drop for Credentials {
     fn drop(&mut self) {
         self.password.zeroize();
-        self.auth.zeroize();
         self.identitytoken.zeroize();
         self.registrytoken.zeroize();
     }
@@ -40,12 +47,19 @@ impl Credentials {
             return Self::default();
         }
         let json = zeroize::Zeroizing::new(base64_decode(encoded).unwrap_or_default());
-        let Ok(mut credentials) = serde_json::from_slice::<Self>(&json) else {
+        let Ok(config) = serde_json::from_slice::<AuthConfig>(&json) else {
             log::warn!("registry credentials are malformed, pulling without them");
             return Self::default();
         };
+        let auth = zeroize::Zeroizing::new(config.auth);
+        let mut credentials = Self {
+            username: config.username,
+            password: config.password,
+            identitytoken: config.identitytoken,
+            registrytoken: config.registrytoken,
+        };
         if credentials.username.is_empty() {
-            let pair = base64_decode(credentials.auth.as_bytes())
+            let pair = base64_decode(auth.as_bytes())
                 .and_then(|pair| String::from_utf8(pair).ok())
                 .map(zeroize::Zeroizing::new);
             if let Some((user, password)) = pair.as_ref().and_then(|pair| pair.split_once(':')) {
