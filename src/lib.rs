@@ -2,6 +2,10 @@
 
 pub mod agent;
 pub mod ca;
+mod container;
 pub mod limits;
 pub mod logs;
 pub mod model;
+pub mod shim;
+#[expect(unsafe_code, reason = "the one file that may; see its head")]
+pub mod sys;
