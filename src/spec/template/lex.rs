@@ -217,9 +217,9 @@ impl Lexer<'_> {
         };
         let plain = plain.unwrap_or_default();
         if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            let fraction = plain.contains('.');
-            return Err(match fraction {
-                true => TemplateError::unsupported("fractional numbers"),
+            let unusual = plain.contains(['.', '_']);
+            return Err(match unusual {
+                true => TemplateError::unsupported("fractional numbers and _ in numbers"),
                 false => self.error("bad number syntax"),
             });
         }

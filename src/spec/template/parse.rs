@@ -248,6 +248,10 @@ impl Parser {
                     format!("missing value for {context}"),
                 ));
             }
+            // Go takes a pipe that leads nowhere.
+            if command.is_empty() && !more {
+                break;
+            }
             if command.is_empty() {
                 return Err(TemplateError::syntax(tokens.line, "empty command"));
             }
