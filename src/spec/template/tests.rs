@@ -60,7 +60,7 @@ fn errors_name_the_line_and_the_name() {
 
 #[test]
 fn work_text_and_nesting_are_bounded() {
-    let range = "{{range .Service.Labels}}".repeat(40) + "x" + &"{{end}}".repeat(40);
+    let range = "{{range $.Service.Labels}}".repeat(40) + "x" + &"{{end}}".repeat(40);
     assert_eq!(expand(&range, &context()), Err(TemplateError::TooLarge));
     let double = "{{$x := \"xxxxxxxxxx\"}}".to_owned() + &"{{$x = print $x $x}}".repeat(40);
     assert_eq!(expand(&double, &context()), Err(TemplateError::TooLarge));
