@@ -32,7 +32,7 @@ use crate::limits::{LAYER_DIRS_MAX_BYTES, LAYER_ENTRIES_MAX, LAYER_MAX_BYTES};
 
 /// Why a layer is not unpacked.
 #[derive(Debug)]
-pub enum LayerError {
+pub(super) enum LayerError {
     /// The archive is malformed or could not be read.
     Tar(TarError),
     /// A path that climbs above the root.
@@ -459,6 +459,7 @@ mod tests {
         Ok(())
     }
 
+    #[expect(clippy::print_stdout, reason = "a skipped test says so")]
     fn is_root() -> bool {
         let root = rustix::process::geteuid().is_root();
         if !root {
