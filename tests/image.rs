@@ -361,7 +361,7 @@ fn images_are_pulled_from_a_real_registry() {
     let one = name("a/one:1");
     assert_eq!(find(&one), None);
     let (images, manifest) = assert_done(pull_with(&store_path, x86(), &one, ""));
-    assert_eq!(images, [one.clone()]);
+    assert_eq!(images, [one.as_str()]);
     let image = find(&one).unwrap();
     assert_eq!(image.manifest, manifest);
     assert_eq!(image.config.cmd.as_deref(), Some(&["sh".to_owned()][..]));

@@ -453,7 +453,7 @@ mod tests {
 
     fn apply(scratch: &Scratch, resolver: Resolver, items: &[Item<'_>]) -> Result<(), LayerError> {
         let bytes = stream(items);
-        let tree = Tree::with(&scratch.root(), resolver).unwrap();
+        let tree = Tree::with(&scratch.root(), resolver).map_err(|e| failed(b".", e.into()))?;
         let (diff_id, size) = unpack_into(&bytes[..], &tree)?;
         assert_eq!((diff_id, size), (Digest::of(&bytes), bytes.len() as u64));
         Ok(())
