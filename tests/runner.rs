@@ -3,6 +3,12 @@
 //! The program under test is the built binary, which acts as shim. What a test needs from inside
 //! a container is written by the container into a folder that is mounted from outside.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test ends where something unexpected happens, and waits with a bound"
+)]
+
 #[path = "runner/bench.rs"]
 mod bench;
 

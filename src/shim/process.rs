@@ -199,7 +199,7 @@ impl Shim {
                 Failure::from(format!("start the container: {}", container::errno_text(&e)))
             })?;
         rustix::io::ioctl_fionbio(&starting.report, true).map_err(|e| kernel(e.into()))?;
-        self.container = Some(bundle.container.clone());
+        self.container = Some(bundle.container);
         let pid = starting.pid;
         let ticks = start_ticks(pid).unwrap_or_default();
         self.state = State::Starting { pid, ticks, report: starting.report, said: Vec::new() };
@@ -214,8 +214,7 @@ impl Shim {
                 && let Some(failure) = self.read_report()?
             {
                 // Reaped here: its code says nothing.
-                let status = self.reap_blocking()?;
-                drop(status);
+                self.reap_failed()?;
                 return self.finish(None, Some(failure));
             }
             self.read_outputs(ready.outputs);
@@ -402,10 +401,11 @@ impl Shim {
         Ok(found.map(|(_, status)| status))
     }
 
-    fn reap_blocking(&self) -> io::Result<Option<WaitStatus>> {
+    /// It is about to end by itself; killing it makes the wait short for certain.
+    fn reap_failed(&self) -> io::Result<()> {
         self.signal(SIGKILL);
-        let found = rustix::process::waitpid(self.state.pid(), WaitOptions::empty())?;
-        Ok(found.map(|(_, status)| status))
+        rustix::process::waitpid(self.state.pid(), WaitOptions::empty())?;
+        Ok(())
     }
 
     /// Reads the last output, leaves the exit record, and clears away.
