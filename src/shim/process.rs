@@ -58,12 +58,8 @@ fn run() -> io::Result<()> {
     let listener = UnixListener::from(sys::inherited_fd(SOCKET_FD)?);
     listener.set_nonblocking(true)?;
     let mut shim = Shim::new(bundle.dir.clone(), signals, listener);
-    let log_max_bytes = bundle.log_max_bytes;
     match shim.start(bundle) {
-        Ok(()) => {
-            shim.log = Some(Writer::open(&shim.dir.join("log"), log_max_bytes)?);
-            shim.serve()
-        }
+        Ok(()) => shim.serve(),
         Err(failure) => shim.finish(None, Some(failure)),
     }
 }
@@ -175,6 +171,9 @@ impl Shim {
         if bundle.tty {
             return Err(Failure::from("a terminal (tty) is not supported".to_owned()));
         }
+        let log = Writer::open(&self.dir.join("log"), bundle.log_max_bytes)
+            .map_err(|e| Failure::from(format!("open the log: {}", container::errno_text(&e))))?;
+        self.log = Some(log);
         let cgroup =
             Cgroup::of(&bundle.cgroup_parent, bundle.container.as_str()).map_err(kernel)?;
         let made = cgroup.create(&bundle);
