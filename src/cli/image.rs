@@ -27,8 +27,7 @@ pub(super) fn image(config: &Config, command: ImageCommand) -> Result<(), Failur
 }
 
 fn list(store: &Store, json: bool) -> Result<(), Failure> {
-    let images =
-        store.list().map_err(|error| Failure::failed("cannot list the images", &error))?;
+    let images = store.list().map_err(|error| Failure::failed("cannot list the images", &error))?;
     if json {
         let text = serde_json::to_string_pretty(&images)
             .map_err(|error| Failure::failed("cannot print as JSON", &error))?;
@@ -125,9 +124,8 @@ fn prune(config: &Config, store: &Store) -> Result<(), Failure> {
             in_use.insert(image.manifest);
         }
     }
-    let pruned = store
-        .prune(&in_use)
-        .map_err(|error| Failure::failed("cannot prune the images", &error))?;
+    let pruned =
+        store.prune(&in_use).map_err(|error| Failure::failed("cannot prune the images", &error))?;
     let megabytes = pruned.bytes / 1_000_000;
     print(format_args!("{} layers removed, {megabytes} MB freed\n", pruned.layers))
 }

@@ -26,11 +26,11 @@ use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
+    limits::RESOLV_CONF_MAX_BYTES,
     model::{
         Bundle, ContainerId, ContainerStatus, Exit, LocalImage, MountKind, Platform, Runtime,
         SecretBytes, Task, TaskId, chain,
     },
-    limits::RESOLV_CONF_MAX_BYTES,
     shim::{self, Shim},
     spec::{self, Files, NodeFacts},
 };
@@ -175,8 +175,7 @@ async fn prepare(context: &Context, task: &Task, controller: &mut Controller) ->
         Ok(container) => container,
         Err(error) => return Outcome::Temporary(error.to_string()),
     };
-    let bundle =
-        spec::build(task, &container, &image, &context.facts.borrow(), Files::Unchecked);
+    let bundle = spec::build(task, &container, &image, &context.facts.borrow(), Files::Unchecked);
     controller.image = Some(image);
     match bundle {
         Ok(bundle) => match missing_bind_source(&bundle) {
@@ -460,8 +459,7 @@ pub(crate) fn pull_request(
 }
 
 async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
-    let mut fetch =
-        image::fetch(&context.program, &request).map_err(|error| chain(&error))?;
+    let mut fetch = image::fetch(&context.program, &request).map_err(|error| chain(&error))?;
     while let Some(event) = fetch.next().await {
         match event {
             FetchEvent::Progress { .. } => {}
