@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use crate::fixture::{Agent, Service, TaskView, World, wait_ok, wait_until, world};
+use crate::fixture::{Agent, Service, World, wait_ok, wait_until, world};
 
 const SOON: Duration = Duration::from_secs(40);
 
