@@ -87,7 +87,7 @@ cp /bin/busybox "$DIR/rootfs/bin/"
 for a in sh echo date sleep hostname; do ln -s busybox "$DIR/rootfs/bin/$a"; done
 tar -C "$DIR/rootfs" -c . | docker import -c 'ENV PATH=/bin' - demo:1 >/dev/null
 docker save -o "$DIR/demo.tar" demo:1
-show edgeagent image load "$DIR/demo.tar" || fail "image load"
+show edgeagent image load -i "$DIR/demo.tar" || fail "image load"
 show docker service create --quiet --detach --no-resolve-image --name hello --env "EA_MARK=$PREFIX" \
     --constraint node.hostname==edge demo:1 \
     sh -c 'i=0; trap "echo bye; exit 0" TERM; while :; do i=$((i+1)); echo "hello number $i from $(hostname)"; sleep 1 & wait; done'

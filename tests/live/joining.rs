@@ -208,17 +208,17 @@ fn a_bad_configuration_names_the_key() {
         config[key] = value;
         agent.configure(&config);
         let done = agent.cli(&["run"]);
-        assert_eq!(done.code, 1, "{key}: {}", done.text());
+        assert_eq!(done.code, 2, "{key}: {}", done.text());
         assert!(done.text().contains(key), "{key} is not named: {}", done.text());
     }
     fs::write(agent.config(), "{ not json").unwrap();
     let done = agent.cli(&["run"]);
-    assert_eq!(done.code, 1, "{}", done.text());
+    assert_eq!(done.code, 2, "{}", done.text());
     assert!(done.text().contains("agent.json"), "{}", done.text());
     fs::remove_file(agent.config()).unwrap();
     fs::create_dir(agent.config()).unwrap();
     let done = agent.cli(&["run"]);
-    assert_eq!(done.code, 1, "{}", done.text());
+    assert_eq!(done.code, 2, "{}", done.text());
     assert!(done.text().contains("agent.json"), "{}", done.text());
 }
 

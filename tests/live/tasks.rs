@@ -351,7 +351,7 @@ fn finished_tasks_are_kept_until_they_are_removed_and_then_leave_nothing() {
     assert_eq!(service.logs(&[]).0, "last words\n");
     service.remove();
     crate::fixture::wait_ok("nothing to be left", SOON, || {
-        let left = agent.leftovers(std::slice::from_ref(&task));
+        let left = agent.leftovers();
         let known = agent.json(&["ps"]).as_array().map_or(0, Vec::len);
         if left.is_empty() && known == 0 {
             Ok(())
