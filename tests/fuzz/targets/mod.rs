@@ -13,6 +13,8 @@ mod layer_tar;
 mod log_ring;
 mod sealed_record;
 mod session_message;
+mod shim_frame;
+mod template;
 
 /// Every target, by its name.
 pub const ALL: &[(&str, fn(&[u8]))] = &[
@@ -29,4 +31,6 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
     ("log_ring", log_ring::run),
     ("sealed_record", sealed_record::run),
     ("session_message", session_message::run),
+    ("shim_frame", shim_frame::run),
+    ("template", template::run),
 ];
