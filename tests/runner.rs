@@ -564,9 +564,14 @@ fn a_killed_shim_takes_its_container_with_it() {
     or_skip!();
     let bench = Bench::new("killed");
     // The program changed its user, which makes the kernel forget to whom it was tied.
-    let bundle = bench.bundle(&["/bin/busybox", "setuidgid", "bob", "/bin/sleep", "1000"]);
+    let bundle =
+        bench.bundle(&["/bin/busybox", "su", "-s", "/bin/sh", "bob", "-c", "exec sleep 1000"]);
     let shim = bench.spawn(&bundle);
     let started = smol::block_on(shim.started()).unwrap();
+    until("change of user", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", started.pid)).unwrap();
+        status.contains("Uid:\t1000") && status.contains("Name:\tsleep")
+    });
     let process = bench::processes("killed").pop().unwrap();
     kill(&process);
     let exit = smol::block_on(shim.wait());
@@ -839,5 +844,8 @@ fn times_of_a_short_container() {
         })
         .collect();
     times.sort_unstable();
-    eprintln!("median of 50, spawn to started, ended, removed: {:?}", times[25]);
+    #[expect(clippy::print_stderr, reason = "what this is for")]
+    {
+        eprintln!("median of 50, spawn to started, ended, removed: {:?}", times[25]);
+    }
 }
