@@ -372,5 +372,10 @@ pub const LOG_PIECE_BYTES: usize = 16 << 10;
 /// may hold the pipe open.
 pub const DRAIN_TIME: Duration = Duration::from_secs(2);
 
-/// How long the agent waits for a shim that closed its socket to be gone; then it is killed.
-pub const SHIM_EXIT_TIME: Duration = Duration::from_secs(2);
+/// How long the agent waits for a shim that closed its socket, or was told to kill, to be gone:
+/// longer than [`DRAIN_TIME`]. Then it is killed, or removing fails and is tried again.
+pub const SHIM_EXIT_TIME: Duration = Duration::from_secs(4);
+
+/// Highest descriptor that is closed one by one before Linux 5.11, which lacks `close_range`: a
+/// shim holds a few dozen, all close-on-exec anyway.
+pub const DESCRIPTOR_MAX: i32 = 4096;

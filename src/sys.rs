@@ -20,9 +20,7 @@ use rustix::{
     thread::{UnshareFlags, unshare_unsafe},
 };
 
-/// Highest descriptor that the fallback of [`close_on_exec_from`] looks at: our processes hold a
-/// few dozen, all close-on-exec anyway.
-const FALLBACK_FD_MAX: RawFd = 4096;
+use crate::limits::DESCRIPTOR_MAX;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -148,7 +146,7 @@ pub fn close_on_exec_from(first: RawFd) {
         }
     };
     if done < 0 {
-        for fd in first..FALLBACK_FD_MAX {
+        for fd in first..DESCRIPTOR_MAX {
             // SAFETY: a plain number; a closed descriptor is an error that does not matter.
             unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
@@ -165,7 +163,7 @@ pub(crate) fn close_everything() {
     if done == 0 {
         return;
     }
-    for fd in 0..FALLBACK_FD_MAX {
+    for fd in 0..DESCRIPTOR_MAX {
         // SAFETY: a plain number; nothing in this process uses a descriptor after this.
         unsafe { libc::close(fd) };
     }

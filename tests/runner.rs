@@ -564,9 +564,14 @@ fn a_killed_shim_takes_its_container_with_it() {
     or_skip!();
     let bench = Bench::new("killed");
     // The program changed its user, which makes the kernel forget to whom it was tied.
-    let bundle = bench.shell("exec sleep 1000");
+    let bundle =
+        bench.bundle(&["/bin/busybox", "su", "-s", "/bin/sh", "bob", "-c", "exec sleep 1000"]);
     let shim = bench.spawn(&bundle);
     let started = smol::block_on(shim.started()).unwrap();
+    until("change of user", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", started.pid)).unwrap();
+        status.contains("Uid:\t1000") && status.contains("Name:\tsleep")
+    });
     let process = bench::processes("killed").pop().unwrap();
     kill(&process);
     let exit = smol::block_on(shim.wait());
@@ -754,4 +759,93 @@ fn output_flows_and_does_not_stop_a_container_that_writes_much() {
     terminal.tty = true;
     assert!(bench.run(&terminal).start_error.unwrap().contains("tty"));
     bench.nothing_is_left();
+}
+
+#[test]
+fn removing_a_living_container_ends_it_first() {
+    or_skip!();
+    let bench = Bench::new("remove");
+    for round in 0..20 {
+        let bundle = bench.shell("exec sleep 1000");
+        let shim = bench.spawn(&bundle);
+        if round % 2 == 0 {
+            smol::block_on(shim.started()).unwrap();
+        } else {
+            // Anywhere in its start.
+            std::thread::sleep(Duration::from_micros(round * 500));
+        }
+        bench.remove(&bundle);
+        smol::block_on(shim.wait());
+        bench.nothing_is_left();
+    }
+}
+
+#[test]
+fn a_target_that_changes_while_it_is_mounted_leads_nowhere() {
+    or_skip!();
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+    // CVE-2021-30465: another container swaps a folder of a shared volume for a link.
+    let bench = Bench::new("race");
+    let volume = bench.base.join("volume");
+    let outside = bench.base.join("outside");
+    fs::create_dir_all(&outside).unwrap();
+    fs::create_dir_all(volume.join("swap")).unwrap();
+    std::os::unix::fs::symlink(&outside, volume.join("link")).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let racer = std::thread::spawn({
+        let (stop, volume) = (Arc::clone(&stop), volume.clone());
+        move || {
+            let [folder, link] = ["swap", "link"]
+                .map(|n| rustix::path::Arg::into_c_str(volume.join(n)).unwrap().into_owned());
+            while !stop.load(Ordering::Relaxed) {
+                rustix::fs::renameat_with(
+                    rustix::fs::CWD,
+                    &folder,
+                    rustix::fs::CWD,
+                    &link,
+                    rustix::fs::RenameFlags::EXCHANGE,
+                )
+                .unwrap();
+            }
+        }
+    });
+    for _ in 0..20 {
+        let mut bundle = bench.bundle(&["true"]);
+        bundle.mounts.push(bind(volume.to_str().unwrap(), "/volume", false));
+        let source = bench.base.join("image");
+        bundle.mounts.push(bind(source.to_str().unwrap(), "/volume/swap/deep", false));
+        bench.run(&bundle);
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+    stop.store(true, Ordering::Relaxed);
+    racer.join().unwrap();
+    bench.nothing_is_left();
+}
+
+#[test]
+#[ignore = "prints times; run it by hand"]
+fn times_of_a_short_container() {
+    or_skip!();
+    let bench = Bench::new("times");
+    let mut times: Vec<[Duration; 3]> = (0..50)
+        .map(|_| {
+            let bundle = bench.bundle(&["true"]);
+            let begin = std::time::Instant::now();
+            let shim = bench.spawn(&bundle);
+            smol::block_on(shim.started()).unwrap();
+            let started = begin.elapsed();
+            smol::block_on(shim.wait());
+            let ended = begin.elapsed();
+            bench.remove(&bundle);
+            [started, ended, begin.elapsed()]
+        })
+        .collect();
+    times.sort_unstable();
+    #[expect(clippy::print_stderr, reason = "what this is for")]
+    {
+        eprintln!("median of 50, spawn to started, ended, removed: {:?}", times[25]);
+    }
 }

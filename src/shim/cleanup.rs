@@ -2,14 +2,19 @@
 
 use std::{
     fs, io,
-    os::unix::ffi::OsStrExt,
+    io::{Read as _, Write as _},
+    os::unix::{ffi::OsStrExt, net::UnixStream},
     path::{Path, PathBuf},
 };
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::record::{self, Resources};
-use crate::{container::Cgroup, model::TaskId};
+use super::{
+    client::short_name,
+    frame::{self, Request},
+    record::{self, Resources},
+};
+use crate::{container::Cgroup, limits, model::TaskId};
 
 /// The tasks that have a folder in `exec_root`, for an agent that begins.
 ///
@@ -31,7 +36,7 @@ pub fn list(exec_root: &Path) -> io::Result<Vec<TaskId>> {
     Ok(tasks)
 }
 
-/// Kills what is left of a container and removes its groups, mounts, writable layer, anonymous
+/// Ends a shim and its container when they still run, and removes its groups, mounts, writable layer, anonymous
 /// volumes and the task's folder, in an order that allows to begin again after a crash.
 ///
 /// Blocks for as long as the kernel takes to delete the files. Does nothing when all is gone.
@@ -39,6 +44,7 @@ pub fn list(exec_root: &Path) -> io::Result<Vec<TaskId>> {
 /// # Errors
 /// The first thing that could not be removed; a later call tries again.
 pub fn remove(dir: &Path, writable: &Path) -> io::Result<()> {
+    end_shim(dir)?;
     // The folder is on tmpfs: after a reboot only the copy beside the writable layer is left.
     let resources = match record::read_resources(dir)? {
         Some(found) => Some(found),
@@ -58,6 +64,26 @@ pub fn remove(dir: &Path, writable: &Path) -> io::Result<()> {
     remove_all(&writable.join("work"))?;
     remove_all(dir)?;
     remove_all(writable)
+}
+
+/// Asks a living shim to kill its container, and waits until it is gone: one that still starts
+/// would go on making what is being removed.
+fn end_shim(dir: &Path) -> io::Result<()> {
+    let connected = short_name(dir).and_then(|(_held, path)| UnixStream::connect(path));
+    // Nobody there; or nothing at all.
+    let Ok(mut stream) = connected else { return Ok(()) };
+    stream.set_read_timeout(Some(limits::SHIM_EXIT_TIME))?;
+    let request = frame::encode(&Request::Kill).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut events = [0; 512];
+    let end = stream.write_all(&request).and_then(|()| {
+        while stream.read(&mut events)? != 0 {}
+        Ok(())
+    });
+    match end {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::TimedOut.into()),
+        // It ended meanwhile.
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Kills the processes of a container and removes its groups.
