@@ -158,6 +158,13 @@ pub fn close_on_exec_from(first: RawFd) {
 /// Closes all descriptors. Only for the init of a container, which never returns to code that
 /// owns one.
 pub(crate) fn close_everything() {
+    const ALL: [libc::c_long; 3] = [0, i32::MAX as libc::c_long, 0];
+    let [first, last, flags] = ALL;
+    // SAFETY: plain numbers; nothing in this process uses a descriptor after this.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+    if done == 0 {
+        return;
+    }
     for fd in 0..FALLBACK_FD_MAX {
         // SAFETY: a plain number; nothing in this process uses a descriptor after this.
         unsafe { libc::close(fd) };
@@ -254,6 +261,8 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
 /// # Errors
 /// What the socket or its ioctl says.
 pub fn loopback_up() -> io::Result<()> {
+    // SIOCSIFFLAGS, whose type differs between C libraries.
+    const SET_FLAGS: libc::Ioctl = 0x8914;
     // SAFETY: plain numbers.
     let fd =
         check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
@@ -267,8 +276,7 @@ pub fn loopback_up() -> io::Result<()> {
     let flags = libc::IFF_UP | libc::IFF_RUNNING;
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).unwrap_or_default();
     // SAFETY: the request is valid and names an interface; the kernel only reads it.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) })
-        .map(drop)
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), SET_FLAGS, &raw const request) }).map(drop)
 }
 
 /// One classic BPF instruction, as the kernel lays it out.
@@ -297,19 +305,13 @@ struct Program {
 /// `EINVAL` when the kernel refuses the program or it is too long, `EACCES` without
 /// `no_new_privs` and `CAP_SYS_ADMIN`.
 pub fn load_seccomp(filter: &[Instruction]) -> io::Result<()> {
+    const MODE_FILTER: libc::c_ulong = 2;
     let length =
         u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let program = Program { length, instructions: filter.as_ptr() };
     // SAFETY: `program` has the layout of `struct sock_fprog` and points to `length` instructions
     // that outlive the call.
-    check(unsafe {
-        libc::prctl(
-            libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER as libc::c_ulong,
-            &raw const program,
-        )
-    })
-    .map(drop)
+    check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, MODE_FILTER, &raw const program) }).map(drop)
 }
 
 /// Makes a mount and all below it read-only.

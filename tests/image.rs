@@ -3,6 +3,14 @@
 //! The fetch child is the real binary; the registry listens on loopback and is stopped by its
 //! process id. What needs root says so and passes.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
 use std::{
     fs,
     net::TcpListener,
@@ -73,9 +81,10 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let registry = Self { child, address };
         for _ in 0..200 {
-            if std::net::TcpStream::connect(&address).is_ok() {
-                return Self { child, address };
+            if std::net::TcpStream::connect(&registry.address).is_ok() {
+                return registry;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -352,7 +361,7 @@ fn images_are_pulled_from_a_real_registry() {
     let one = name("a/one:1");
     assert_eq!(find(&one), None);
     let (images, manifest) = assert_done(pull_with(&store_path, x86(), &one, ""));
-    assert_eq!(images, [one.clone()]);
+    assert_eq!(images, [one.as_str()]);
     let image = find(&one).unwrap();
     assert_eq!(image.manifest, manifest);
     assert_eq!(image.config.cmd.as_deref(), Some(&["sh".to_owned()][..]));

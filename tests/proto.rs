@@ -1,5 +1,7 @@
 //! `src/rpc/proto.rs` is what `src/rpc/swarm.proto` generates; `EDGEAGENT_BLESS=1` rewrites it.
 
+#![cfg(test)]
+
 use std::path::Path;
 
 const HEADER: &str =

@@ -3,6 +3,8 @@
 //! Certificates come from the `openssl` command, messages are encoded by hand: neither shares
 //! code with what is tested. What a real manager says is tested elsewhere.
 
+#![cfg(test)]
+
 mod rpc_server;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
@@ -320,7 +322,7 @@ fn description() -> NodeDescription {
     }
 }
 
-fn link(ex: &Rc<LocalExecutor<'static>>, server: &Server) -> (Link, Receiver<LinkEvent>) {
+fn connect(ex: &Rc<LocalExecutor<'static>>, server: &Server) -> (Link, Receiver<LinkEvent>) {
     let (events, inbox) = bounded(4);
     let target = Target { addr: server.addr.clone(), tls: member(), name: MANAGER_NAME };
     (Link::open(Rc::clone(ex), target, None, description(), events), inbox)
@@ -348,7 +350,7 @@ fn a_link_registers_beats_watches_reports_and_publishes() {
     run(async |ex| {
         let config = server_config_for_members("manager", "root");
         let server = Server::start(&ex, config, dispatcher).await;
-        let (link, inbox) = link(&ex, &server);
+        let (link, inbox) = connect(&ex, &server);
         let Ok(LinkEvent::Session(message)) = inbox.recv().await else { panic!() };
         assert_eq!(message.session_id.as_str(), "session1");
 
@@ -406,7 +408,7 @@ fn a_lost_link_says_so_once_and_a_dropped_one_never() {
             dispatcher(path)
         })
         .await;
-        let (link, inbox) = self::link(&ex, &server);
+        let (link, inbox) = connect(&ex, &server);
         assert!(matches!(inbox.recv().await, Ok(LinkEvent::Session(_))));
         link.heartbeat();
         let event = inbox.recv().await.unwrap();
@@ -415,7 +417,7 @@ fn a_lost_link_says_so_once_and_a_dropped_one_never() {
         link.watch();
         assert!(inbox.recv().await.is_err(), "nothing follows the loss");
 
-        let (link, inbox) = self::link(&ex, &server);
+        let (link, inbox) = connect(&ex, &server);
         assert!(matches!(inbox.recv().await, Ok(LinkEvent::Session(_))));
         drop(link);
         assert!(inbox.recv().await.is_err(), "a dropped link is silent");
@@ -428,9 +430,49 @@ fn a_manager_that_never_registers_us_is_left() {
     run(async |ex| {
         let config = server_config_for_members("manager", "root");
         let server = Server::start(&ex, config, |_| Reply::refused(2, "node not found")).await;
-        let (_link, inbox) = link(&ex, &server);
+        let (_link, inbox) = connect(&ex, &server);
         let event = inbox.recv().await.unwrap();
         assert!(matches!(event, LinkEvent::Lost(LinkLoss::Removed(_))), "{event:?}");
+    });
+}
+
+#[test]
+fn a_manager_that_passes_a_bound_is_left() {
+    run(async |ex| {
+        let config = server_config_for_members("manager", "root");
+        let server = Server::start(&ex, config, |path| {
+            if !path.ends_with("/Assignments") {
+                return dispatcher(path);
+            }
+            let head = u32::try_from(limits::ASSIGNMENTS_MAX_BYTES + 1).unwrap().to_be_bytes();
+            let head = Bytes::from([&[0], &head[..]].concat());
+            Reply { stall: true, ..Reply::pieces(vec![head]) }
+        })
+        .await;
+        let (link, inbox) = connect(&ex, &server);
+        assert!(matches!(inbox.recv().await, Ok(LinkEvent::Session(_))));
+        link.watch();
+        let event = inbox.recv().await.unwrap();
+        assert!(matches!(event, LinkEvent::Lost(LinkLoss::Misbehaved(_))), "{event:?}");
+        server.until_closed(1).await;
+        let node = NodeId::new("node1").unwrap();
+        let closed = link.publish("sub1", node).close().await;
+        assert!(matches!(closed, Err(CallError::Closed)), "the link is gone");
+    });
+}
+
+#[test]
+fn a_session_is_resumed_by_its_id() {
+    run(async |ex| {
+        let config = server_config_for_members("manager", "root");
+        let server = Server::start(&ex, config, dispatcher).await;
+        let (events, inbox) = bounded(4);
+        let target = Target { addr: server.addr.clone(), tls: member(), name: MANAGER_NAME };
+        let session = edgeagent::model::SessionId::new("session0").ok();
+        let _link = Link::open(Rc::clone(&ex), target, session, description(), events);
+        assert!(matches!(inbox.recv().await, Ok(LinkEvent::Session(_))));
+        let request = server.bodies().swap_remove(0);
+        assert!(request.ends_with(&bytes_field(2, b"session0")));
     });
 }
 
@@ -453,7 +495,7 @@ fn a_set_of_many_megabytes_flows_through_small_windows() {
             Reply { stall: true, ..Reply::answer(set) }
         })
         .await;
-        let (link, inbox) = link(&ex, &server);
+        let (link, inbox) = connect(&ex, &server);
         assert!(matches!(inbox.recv().await, Ok(LinkEvent::Session(_))));
         link.watch();
         let event = inbox.recv().await.unwrap();
@@ -478,7 +520,7 @@ fn logs_wait_for_a_manager_that_does_not_read() {
             dispatcher(path)
         })
         .await;
-        let (link, inbox) = link(&ex, &server);
+        let (link, inbox) = connect(&ex, &server);
         assert!(matches!(inbox.recv().await, Ok(LinkEvent::Session(_))));
         let mut sink = link.publish("sub1", NodeId::new("node1").unwrap());
         let (service, task) = (ServiceId::new("s").unwrap(), TaskId::new("t").unwrap());

@@ -279,12 +279,10 @@ impl Agent {
         for id in gone {
             self.remove(&id, now);
         }
+        // A complete set names every task that is left, so those that waited for their secrets
+        // and configs go on here.
         for task in diff.tasks.into_values() {
             self.assign(task, now);
-        }
-        if complete {
-            // Some waited for their secrets and configs to be known.
-            self.advance_all(now);
         }
     }
 

@@ -36,7 +36,7 @@ impl Hierarchy {
 }
 
 /// The trees of this host, from `/proc/self/mountinfo`.
-pub(crate) fn hierarchies() -> io::Result<Vec<Hierarchy>> {
+fn hierarchies() -> io::Result<Vec<Hierarchy>> {
     Ok(parse(&fs::read_to_string("/proc/self/mountinfo")?))
 }
 
@@ -89,6 +89,11 @@ impl Cgroup {
             (h, path)
         });
         Ok(Self { groups: groups.collect() })
+    }
+
+    /// The trees that they are in.
+    pub(crate) fn trees(&self) -> impl Iterator<Item = &Hierarchy> {
+        self.groups.iter().map(|(tree, _)| tree)
     }
 
     /// Makes them and sets the limits of `bundle`.

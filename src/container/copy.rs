@@ -78,7 +78,7 @@ fn own(fd: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
     // After the owner, whose change clears set-id bits.
     fchmod(fd, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     let modified = Timespec {
-        tv_sec: i64::try_from(stat.st_mtime).unwrap_or_default(),
+        tv_sec: stat.st_mtime,
         tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or_default(),
     };
     Ok(futimens(fd, &Timestamps { last_access: modified, last_modification: modified })?)

@@ -154,4 +154,21 @@ mod tests {
         assert_eq!(ALLOWED[2].to_string(), "c 1:3 rwm");
         assert_eq!(ALLOWED[10].to_string(), "c 136:* rwm");
     }
+
+    #[test]
+    fn the_kernel_takes_the_program() {
+        use std::os::fd::AsFd as _;
+        let tree = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+            .into_iter()
+            .find(|dir| std::path::Path::new(dir).join("cgroup.controllers").exists());
+        let Some(tree) = tree.filter(|_| rustix::process::geteuid().is_root()) else {
+            return;
+        };
+        let group = format!("{tree}/edgeagent-device-{}", std::process::id());
+        std::fs::create_dir(&group).unwrap();
+        let dir = std::fs::File::open(&group).unwrap();
+        let attached = crate::sys::attach_device_program(dir.as_fd(), &program());
+        std::fs::remove_dir(&group).unwrap();
+        attached.unwrap();
+    }
 }

@@ -121,7 +121,7 @@ fn become_container(
     }
     rustix::system::sethostname(bundle.hostname.as_bytes()).map_err(step("set the host name"))?;
     rustix::process::umask(rustix::fs::Mode::empty());
-    let root = mounts::build(bundle)?;
+    let root = mounts::build(bundle, cgroup)?;
     mounts::sysctls(bundle, root.as_fd())?;
     process::make_cwd(bundle, root.as_fd());
     mounts::protect(bundle, root.as_fd())?;

@@ -28,7 +28,8 @@ use rustix::{
 };
 
 use super::{
-    cgroup, copy, errno_text, names,
+    cgroup::Cgroup,
+    copy, errno_text, names,
     resolve::{self, Missing},
 };
 use crate::{
@@ -87,7 +88,7 @@ fn failed(what: &str, error: &io::Error) -> String {
 
 /// Builds the whole tree and gives its root. The caller has just left the host's mount
 /// namespace.
-pub(crate) fn build(bundle: &Bundle) -> Result<OwnedFd, String> {
+pub(crate) fn build(bundle: &Bundle, groups: &Cgroup) -> Result<OwnedFd, String> {
     let shared = open_shared(bundle)?;
     let slave = bundle.mounts.iter().any(|m| {
         matches!(
@@ -101,7 +102,7 @@ pub(crate) fn build(bundle: &Bundle) -> Result<OwnedFd, String> {
         .map_err(|e| failed("make mounts private", &e.into()))?;
 
     let root = overlay(bundle)?;
-    let tree = Tree { root, dir: &bundle.dir, bundle };
+    let tree = Tree { root, dir: &bundle.dir, bundle, groups };
     tree.prepare_stage().map_err(|e| failed("make the staging place", &e))?;
     tree.defaults()?;
     for (at, mount) in bundle.mounts.iter().enumerate() {
@@ -179,6 +180,7 @@ struct Tree<'a> {
     root: OwnedFd,
     dir: &'a Path,
     bundle: &'a Bundle,
+    groups: &'a Cgroup,
 }
 
 impl Tree<'_> {
@@ -280,7 +282,8 @@ impl Tree<'_> {
     fn cgroups(&self) -> Result<(), String> {
         let target = "/sys/fs/cgroup";
         let flags = NO_DEVICES_NO_PROGRAMS | MountFlags::RDONLY | MountFlags::RELATIME;
-        let trees = cgroup::hierarchies().map_err(|e| failed("read the mounts", &e))?;
+        // As the host sees them: from in here their roots have other names.
+        let trees: Vec<_> = self.groups.trees().collect();
         if resolve::without_links(self.root.as_fd(), target).is_err() {
             // A kernel without cgroups.
             return Ok(());

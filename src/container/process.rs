@@ -210,14 +210,13 @@ fn executable(path: &Path) -> io::Result<()> {
 }
 
 fn not_run(program: &str, error: &io::Error) -> Failure {
-    let (code, text) = match error.kind() {
-        io::ErrorKind::NotFound => {
-            (CODE_NOT_FOUND, format!("stat {program}: {}", errno_text(error)))
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory => {
-            (CODE_NOT_EXECUTABLE, errno_text(error))
-        }
-        _ => (super::CODE_NOT_STARTED, errno_text(error)),
+    let kind = error.kind();
+    let (code, text) = if kind == io::ErrorKind::NotFound {
+        (CODE_NOT_FOUND, format!("stat {program}: {}", errno_text(error)))
+    } else if matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory) {
+        (CODE_NOT_EXECUTABLE, errno_text(error))
+    } else {
+        (super::CODE_NOT_STARTED, errno_text(error))
     };
     Failure { code, text: format!("exec: {program:?}: {text}") }
 }

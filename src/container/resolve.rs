@@ -161,7 +161,7 @@ mod tests {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir()
                 .join(format!("edgeagent-resolve-{name}-{}", std::process::id()));
-            std::fs::remove_dir_all(&path).ok();
+            assert!(!path.exists(), "left by another run");
             std::fs::create_dir_all(path.join("root/etc")).unwrap();
             std::fs::create_dir_all(path.join("outside")).unwrap();
             Self(path)
@@ -174,7 +174,7 @@ mod tests {
 
     impl Drop for Folder {
         fn drop(&mut self) {
-            std::fs::remove_dir_all(&self.0).ok();
+            std::fs::remove_dir_all(&self.0).unwrap();
         }
     }
 

@@ -263,3 +263,149 @@ fn leaf(verdict: Verdict) -> Vec<Instruction> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULT: u64 = 0xa804_25fb;
+
+    /// Runs a filter as the kernel would.
+    fn run(code: &[Instruction], architecture: u32, number: u32, argument: u32) -> u32 {
+        let mut at = 0_usize;
+        let mut loaded = 0;
+        loop {
+            let Instruction { code: op, jump_true, jump_false, operand } = code[at];
+            at += 1;
+            let test = match op {
+                LOAD => {
+                    loaded = match operand {
+                        OFFSET_NUMBER => number,
+                        OFFSET_ARCHITECTURE => architecture,
+                        OFFSET_ARGUMENT_0 => argument,
+                        other => panic!("load of {other}"),
+                    };
+                    continue;
+                }
+                RETURN => return operand,
+                JUMP => {
+                    at += usize::try_from(operand).unwrap();
+                    continue;
+                }
+                JUMP_EQUAL => loaded == operand,
+                JUMP_AT_LEAST => loaded >= operand,
+                JUMP_ANY_BIT => loaded & operand != 0,
+                other => panic!("operation {other:#x}"),
+            };
+            at += usize::from(if test { jump_true } else { jump_false });
+        }
+    }
+
+    const ALLOW: u32 = RETURN_ALLOW;
+    const REFUSE: u32 = RETURN_ERRNO | EPERM;
+    const UNKNOWN: u32 = RETURN_ERRNO | ENOSYS;
+
+    #[test]
+    fn every_call_of_every_table_gets_the_verdict_of_the_profile() {
+        for (machine, all) in ["x86_64", "aarch64", "arm", "riscv64"].map(|m| (m, tables(m))) {
+            for capabilities in [0, DEFAULT, u64::MAX] {
+                let code = filter(machine, capabilities);
+                assert!(code.len() < 4096, "the kernel's limit");
+                for table in all {
+                    let differs = |n: u32| {
+                        let found = X32_DIFFERS.iter().find(|(from, _)| table.x32 && *from == n);
+                        found.map_or(n, |(_, to)| *to)
+                    };
+                    let special = [table.special.socket, table.special.personality, CLONE3]
+                        .into_iter()
+                        .chain([table.special.clone]);
+                    let special: Vec<u32> = special.collect();
+                    let mut allowed = std::collections::BTreeSet::new();
+                    for call in CALLS {
+                        let n = (table.column)(call);
+                        if n != NONE
+                            && (call.capabilities == 0 || call.capabilities & capabilities != 0)
+                        {
+                            allowed.insert(differs(n));
+                        }
+                    }
+                    for n in (0..600).chain(ARM_PRIVATE..ARM_PRIVATE + 10) {
+                        if special.contains(&n) {
+                            continue;
+                        }
+                        let verdict = run(&code, table.architecture, table.base + n, 0);
+                        assert_eq!(
+                            verdict == ALLOW,
+                            allowed.contains(&n),
+                            "{machine} {:#x} {n} {verdict:#x}",
+                            table.architecture
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_system_that_this_is_built_for() {
+        let code = default_filter(DEFAULT);
+        let native = tables(std::env::consts::ARCH)[0].architecture;
+        let verdict = |n: libc::c_long, a| run(&code, native, u32::try_from(n).unwrap(), a);
+        for allowed in [
+            libc::SYS_read,
+            libc::SYS_execve,
+            libc::SYS_openat,
+            libc::SYS_futex,
+            libc::SYS_exit_group,
+            libc::SYS_setresuid,
+            libc::SYS_chroot,
+            libc::SYS_ptrace,
+            libc::SYS_prctl,
+            libc::SYS_statx,
+        ] {
+            assert_eq!(verdict(allowed, 0), ALLOW, "{allowed}");
+        }
+        for refused in [
+            libc::SYS_mount,
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_bpf,
+            libc::SYS_keyctl,
+            libc::SYS_kexec_load,
+            libc::SYS_init_module,
+            libc::SYS_reboot,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_userfaultfd,
+            libc::SYS_io_uring_setup,
+        ] {
+            assert_eq!(verdict(refused, 0), REFUSE, "{refused}");
+        }
+        assert_eq!(verdict(libc::SYS_clone3, 0), UNKNOWN);
+        assert_eq!(verdict(libc::SYS_clone, 0x1200011), ALLOW);
+        assert_eq!(verdict(libc::SYS_clone, 0x1000_0000), REFUSE, "a user namespace");
+        assert_eq!(verdict(libc::SYS_socket, 1), ALLOW);
+        assert_eq!(verdict(libc::SYS_socket, 16), ALLOW);
+        assert_eq!(verdict(libc::SYS_socket, 38), REFUSE, "ALG");
+        assert_eq!(verdict(libc::SYS_socket, 40), REFUSE, "VSOCK");
+        assert_eq!(verdict(libc::SYS_socket, 46), REFUSE);
+        assert_eq!(verdict(libc::SYS_personality, 0xffff_ffff), ALLOW);
+        assert_eq!(verdict(libc::SYS_personality, 0x4_0000), REFUSE, "no randomisation");
+        assert_eq!(verdict(1000, 0), UNKNOWN, "a call of the future");
+    }
+
+    #[test]
+    fn an_architecture_that_is_not_of_this_machine_is_killed() {
+        let code = filter("aarch64", DEFAULT);
+        assert_eq!(run(&code, ARCHITECTURE_X86_64, 0, 0), RETURN_KILL_PROCESS);
+        assert_eq!(filter("sparc", DEFAULT).len(), 1);
+    }
+
+    #[test]
+    fn capabilities_open_calls() {
+        let code = filter("arm", u64::MAX);
+        let mount = CALLS.iter().find(|c| c.x86_64 == 165).unwrap().arm;
+        assert_eq!(run(&code, ARCHITECTURE_ARM, mount, 0), ALLOW);
+        assert_eq!(run(&code, ARCHITECTURE_ARM, CLONE3, 0), ALLOW);
+        assert_eq!(run(&code, ARCHITECTURE_ARM, 120, u32::MAX), ALLOW);
+    }
+}

@@ -91,7 +91,8 @@ pub(super) enum Challenge {
 impl Challenge {
     /// Reads a `WWW-Authenticate` header; none for what is not understood.
     pub(super) fn parse(header: &str) -> Option<Self> {
-        let (scheme, mut rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+        let (scheme, mut rest) =
+            header.trim().split_once(' ').unwrap_or_else(|| (header.trim(), ""));
         if scheme.eq_ignore_ascii_case("basic") {
             return Some(Self::Basic);
         }

@@ -45,6 +45,8 @@ pub fn fetch_main() -> ExitCode {
     if guarded.is_err() {
         return ExitCode::FAILURE;
     }
+    // A layer without an entry for its root gets a root that everybody may enter.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let Ok(request) = read_request(&mut io::stdin().lock()) else {
         return ExitCode::FAILURE;
     };

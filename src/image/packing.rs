@@ -18,7 +18,7 @@ const BUFFER_BYTES: usize = 32 << 10;
 type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
 /// The plain bytes of a stream that may be packed.
-pub enum Unpacked<R: Read> {
+pub(super) enum Unpacked<R: Read> {
     /// As it came.
     Plain(Source<R>),
     /// One or more gzip members.
@@ -42,7 +42,7 @@ impl<R: Read> Unpacked<R> {
     ///
     /// # Errors
     /// Those of reading it.
-    pub fn new(mut source: R) -> io::Result<Self> {
+    pub(super) fn new(mut source: R) -> io::Result<Self> {
         let mut head = Vec::with_capacity(4);
         source.by_ref().take(4).read_to_end(&mut head)?;
         let gzip = head.starts_with(&[0x1f, 0x8b]);
@@ -74,7 +74,7 @@ fn skippable(head: &[u8]) -> bool {
 }
 
 /// Decodes zstd frames in a row with a bounded window.
-pub struct Zstd<S> {
+pub(super) struct Zstd<S> {
     source: S,
     decoder: FrameDecoder,
     in_frame: bool,

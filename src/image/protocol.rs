@@ -95,8 +95,8 @@ pub enum FetchFailure {
 /// Why a frame is not one.
 #[derive(Debug)]
 pub(super) enum FrameError {
-    /// The stream failed or ended.
-    Io(io::Error),
+    /// The stream failed or ended: the other side is gone.
+    Io,
     /// It exceeds its bound.
     TooLarge,
     /// Its content is malformed.
@@ -124,19 +124,19 @@ pub(super) fn write_event(out: &mut impl io::Write, event: FetchEvent) -> Result
         FetchEvent::Progress { .. } => event,
     };
     let frame = frame(&event, FETCH_EVENT_MAX_BYTES)?;
-    out.write_all(&frame).and_then(|()| out.flush()).map_err(FrameError::Io)
+    out.write_all(&frame).and_then(|()| out.flush()).map_err(|_| FrameError::Io)
 }
 
 /// Reads the one request.
 pub(super) fn read_request(input: &mut impl io::Read) -> Result<FetchRequest, FrameError> {
     let mut length = [0; 4];
-    input.read_exact(&mut length).map_err(FrameError::Io)?;
+    input.read_exact(&mut length).map_err(|_| FrameError::Io)?;
     let length = u32::from_le_bytes(length) as usize;
     if FETCH_REQUEST_MAX_BYTES < length {
         return Err(FrameError::TooLarge);
     }
     let mut body = zeroize::Zeroizing::new(vec![0; length]);
-    input.read_exact(&mut body).map_err(FrameError::Io)?;
+    input.read_exact(&mut body).map_err(|_| FrameError::Io)?;
     postcard::from_bytes(&body).map_err(|_| FrameError::Malformed)
 }
 

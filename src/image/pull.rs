@@ -12,7 +12,7 @@ use super::{
 
 /// Why an image was not fetched.
 #[derive(Debug)]
-pub enum PullError {
+pub(super) enum PullError {
     /// The name is malformed.
     Reference(ReferenceError),
     /// The registry has no such image, or there is none to pull by id.

@@ -118,7 +118,7 @@ impl<'a> Member<'a> {
             facts: RefCell::new(facts(&config, &description)),
             config: config.clone(),
             agent: Rc::clone(&agent),
-            store: state.images.clone(),
+            store: Rc::clone(&state.images),
             platform: state.platform.clone(),
             program: state.program.clone(),
             pulling: Semaphore::new(1),

@@ -128,7 +128,7 @@ pub fn clock() -> Now {
 /// What stays the same while the agent runs, joined or not.
 pub(crate) struct NodeState {
     config: Config,
-    images: Store,
+    images: Rc<Store>,
     platform: Platform,
     /// Our own program, read-only as containers may come to see it.
     program: PathBuf,
@@ -152,7 +152,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     make_private_dir(&config.exec_root.join("tasks"))?;
     let _alone = lock(&config.exec_root)?;
     let state = NodeState {
-        images: Store::open(&config.data_root.join("images")).map_err(RunError::Images)?,
+        images: Rc::new(Store::open(&config.data_root.join("images")).map_err(RunError::Images)?),
         platform: image::host_platform(),
         program: shim::protected_program(&config.exec_root).map_err(RunError::Program)?,
         config,

@@ -60,7 +60,7 @@ pub(super) struct Context {
     pub(super) config: Config,
     pub(super) facts: RefCell<NodeFacts>,
     pub(super) agent: Rc<RefCell<Agent>>,
-    pub(super) store: Store,
+    pub(super) store: Rc<Store>,
     pub(super) platform: Platform,
     /// Our own program, as containers may see it: never writable.
     pub(super) program: PathBuf,
@@ -406,9 +406,8 @@ fn find(context: &Context, name: &Reference) -> Option<LocalImage> {
 async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, String> {
     let name = reference(task)?;
     let local = find(context, &name);
-    if name.is_immutable()
-        && let Some(image) = local
-    {
+    let immutable = name.digest().is_some() || name.image_id().is_some();
+    if immutable && let Some(image) = local {
         return Ok(image);
     }
     let asked = clock().mono;

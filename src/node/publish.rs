@@ -58,7 +58,9 @@ impl Publisher {
             if !full {
                 publish(&mut sink, &agent, &exec_root, &wish).await;
             }
-            sink.close().await;
+            if let Err(error) = sink.close().await {
+                log::debug!("log subscription: {error}");
+            }
         });
         self.active.insert(id, running);
     }

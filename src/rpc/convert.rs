@@ -2,31 +2,24 @@
 //! whole message over one byte.
 //!
 //! Text becomes UTF-8 with replacement characters. An identifier that is none costs the change
-//! that it belongs to, told in the log, and never the message. A list of changes is read one by
-//! one, so that a message grows in memory no further than its changes do.
+//! that it belongs to, told in the log, and never the message. Assignments are read in
+//! `assignments.rs`, tasks in `task.rs`.
 //!
 //! It does not judge: whether a set applies, or a spec can be run, is decided elsewhere.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use log::{debug, warn};
-use prost::{
-    DecodeError, Message,
-    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
-};
+use log::warn;
+use prost::{DecodeError, Message};
 
-use super::{proto, task};
+use super::proto;
 use crate::{
-    limits::{
-        ASSIGNMENT_MAX_BYTES, ASSIGNMENTS_MAX_CHANGES, HEARTBEAT_MAX, HEARTBEAT_MIN,
-        STATUS_TEXT_MAX_BYTES,
-    },
+    limits::{ASSIGNMENT_MAX_BYTES, HEARTBEAT_MAX, HEARTBEAT_MIN, STATUS_TEXT_MAX_BYTES},
     model::{
-        AssignmentSet, Availability, Change, Config, ConfigId, GenericResource, IdError,
-        IssuanceState, LogLine, LogOptions, LogSelector, LogStream, LogSubscription,
-        NodeDescription, NodeId, NodeRecord, NodeRole, Peer, PortConfig, PortProtocol, PublishMode,
-        Secret, SecretBytes, SecretId, ServiceId, SessionId, SessionMessage, SetKind, TaskId,
-        TaskState, TaskStatus, UnixTime, WeightedPeer,
+        Availability, ContainerId, ContainerStatus, GenericResource, IdError, IssuanceState,
+        LogLine, LogOptions, LogSelector, LogStream, LogSubscription, NodeDescription, NodeId,
+        NodeRecord, NodeRole, Peer, PortConfig, PortProtocol, PublishMode, ServiceId, SessionId,
+        SessionMessage, TaskId, TaskState, TaskStatus, UnixTime, WeightedPeer,
     },
 };
 
@@ -307,112 +300,6 @@ pub(super) fn description(node: &NodeDescription) -> proto::NodeDescription {
     }
 }
 
-/// Reads an AssignmentsMessage.
-///
-/// Changes that can not be used are dropped with a warning; volumes of CSI drivers are dropped
-/// silently, for this node offers none.
-///
-/// # Errors
-/// [`MessageError`] when it can not be decoded, or holds more than [`ASSIGNMENTS_MAX_CHANGES`].
-pub fn assignments(mut data: &[u8]) -> Result<AssignmentSet, MessageError> {
-    let mut set = AssignmentSet {
-        kind: SetKind::Complete,
-        applies_to: String::new(),
-        results_in: String::new(),
-        changes: Vec::new(),
-    };
-    let mut seen = 0_usize;
-    while !data.is_empty() {
-        let (tag, wire_type) = decode_key(&mut data)?;
-        match (tag, wire_type) {
-            (1, WireType::Varint) => {
-                // An unknown kind is read as a set that must fit to the one before.
-                let complete = decode_varint(&mut data)? == 0;
-                set.kind = if complete { SetKind::Complete } else { SetKind::Incremental };
-            }
-            (2, WireType::LengthDelimited) => set.applies_to = text(field(&mut data)?.to_vec()),
-            (3, WireType::LengthDelimited) => set.results_in = text(field(&mut data)?.to_vec()),
-            (4, WireType::LengthDelimited) => {
-                let bytes = field(&mut data)?;
-                seen += 1;
-                if ASSIGNMENTS_MAX_CHANGES < seen {
-                    return Err(MessageError::TooMany {
-                        what: "assignments",
-                        limit: ASSIGNMENTS_MAX_CHANGES,
-                    });
-                }
-                match change(bytes) {
-                    Ok(Some(change)) => set.changes.push(change),
-                    Ok(None) => debug!("assignment of an unknown kind dropped"),
-                    Err(why) => warn!("assignment dropped: {why}"),
-                }
-            }
-            (
-                _,
-                WireType::Varint
-                | WireType::LengthDelimited
-                | WireType::SixtyFourBit
-                | WireType::ThirtyTwoBit
-                | WireType::StartGroup
-                | WireType::EndGroup,
-            ) => skip_field(wire_type, tag, &mut data, DecodeContext::default())?,
-        }
-    }
-    Ok(set)
-}
-
-/// Takes a length and as many bytes off the front of `data`.
-fn field<'a>(data: &mut &'a [u8]) -> Result<&'a [u8], MessageError> {
-    let length = usize::try_from(decode_varint(data)?).unwrap_or(usize::MAX);
-    let (field, rest) =
-        data.split_at_checked(length).ok_or(MessageError::Missing("length of a field"))?;
-    *data = rest;
-    Ok(field)
-}
-
-/// One change; nothing when it is about something that this node does not deal in.
-fn change(data: &[u8]) -> Result<Option<Change>, Dropped> {
-    use proto::assignment::Item;
-
-    if ASSIGNMENT_MAX_BYTES < data.len() {
-        return Err(Dropped::TooLarge);
-    }
-    let wire = proto::AssignmentChange::decode(data).map_err(|_| Dropped::Undecodable)?;
-    let Some(item) = wire.assignment.and_then(|assignment| assignment.item) else {
-        return Ok(None);
-    };
-    let change = match (wire.action, item) {
-        (0, Item::Task(wire)) => Change::UpdateTask(Box::new(task::task(wire)?)),
-        (1, Item::Task(wire)) => Change::RemoveTask(id("task id", &wire.id, TaskId::new)?),
-        (0, Item::Secret(wire)) => {
-            let id = id("secret id", &wire.id, SecretId::new)?;
-            let (name, data, templating) = payload(wire);
-            Change::UpdateSecret(Secret { id, name, data, templating })
-        }
-        (1, Item::Secret(wire)) => Change::RemoveSecret(id("secret id", &wire.id, SecretId::new)?),
-        (0, Item::Config(wire)) => {
-            let id = id("config id", &wire.id, ConfigId::new)?;
-            let (name, data, templating) = payload(wire);
-            Change::UpdateConfig(Config { id, name, data, templating })
-        }
-        (1, Item::Config(wire)) => Change::RemoveConfig(id("config id", &wire.id, ConfigId::new)?),
-        (_, Item::Task(_) | Item::Secret(_) | Item::Config(_) | Item::Volume(_)) => {
-            return Ok(None);
-        }
-    };
-    Ok(Some(change))
-}
-
-/// Name, content and template language of a secret or config.
-fn payload(wire: proto::Secret) -> (String, SecretBytes, String) {
-    let spec = wire.spec.unwrap_or_default();
-    (
-        text(spec.annotations.unwrap_or_default().name),
-        SecretBytes::new(spec.data),
-        text(spec.templating.unwrap_or_default().name),
-    )
-}
-
 pub(super) fn ports(list: Vec<proto::PortConfig>) -> Vec<PortConfig> {
     list.into_iter()
         .filter_map(|wire| {
@@ -445,8 +332,8 @@ pub(super) fn status(wire: proto::TaskStatus) -> TaskStatus {
         err: text(wire.err),
         container: wire.container.and_then(|container| {
             // What the managers know of a container is only shown; an odd id is no container.
-            let id = id("container id", &container.container_id, crate::model::ContainerId::new);
-            Some(crate::model::ContainerStatus {
+            let id = id("container id", &container.container_id, ContainerId::new);
+            Some(ContainerStatus {
                 id: id.ok()?,
                 pid: container.pid,
                 exit_code: container.exit_code,
@@ -556,56 +443,6 @@ mod tests {
 
     fn put(tag: u32, bytes: &[u8], out: &mut Vec<u8>) {
         prost::encoding::bytes::encode(tag, &bytes.to_vec(), out);
-    }
-
-    fn set(changes: &[proto::AssignmentChange]) -> Vec<u8> {
-        let mut data = Vec::new();
-        for change in changes {
-            put(4, &change.encode_to_vec(), &mut data);
-        }
-        data
-    }
-
-    fn secret(id: &str, action: i32) -> proto::AssignmentChange {
-        let secret = proto::Secret { id: id.into(), spec: None };
-        let item = Some(proto::assignment::Item::Secret(secret));
-        proto::AssignmentChange { assignment: Some(proto::Assignment { item }), action }
-    }
-
-    #[test]
-    fn one_bad_change_costs_only_itself() {
-        let mut data = set(&[secret("a/b", 0), secret("good", 1), secret("odd", 7)]);
-        put(4, b"\xff\xff", &mut data);
-        put(4, &[], &mut data);
-        put(4, &vec![0; ASSIGNMENT_MAX_BYTES + 1], &mut data);
-        put(99, b"from the future", &mut data);
-        put(3, b"2", &mut data);
-        let set = assignments(&data).unwrap();
-        assert_eq!(set.changes, [Change::RemoveSecret(SecretId::new("good").unwrap())]);
-        assert_eq!((set.kind, &*set.results_in), (SetKind::Complete, "2"));
-    }
-
-    #[test]
-    fn a_set_of_too_many_changes_is_refused() {
-        let data = b"\x22\0".repeat(ASSIGNMENTS_MAX_CHANGES);
-        assert!(assignments(&data).unwrap().changes.is_empty());
-        let data = b"\x22\0".repeat(ASSIGNMENTS_MAX_CHANGES + 1);
-        assert!(matches!(assignments(&data), Err(MessageError::TooMany { .. })));
-    }
-
-    #[test]
-    fn a_set_cut_anywhere_is_an_error_or_a_shorter_set() {
-        let whole = set(&[secret("one", 0), secret("two", 0)]);
-        let mut errors = 0;
-        for end in 0..whole.len() {
-            match assignments(whole.get(..end).unwrap()) {
-                Ok(set) => assert!(set.changes.len() < 2),
-                Err(_) => errors += 1,
-            }
-        }
-        assert_eq!(errors, whole.len() - 2);
-        // A length that no memory could hold.
-        assert!(assignments(b"\x22\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01").is_err());
     }
 
     #[test]

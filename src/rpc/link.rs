@@ -21,6 +21,7 @@ use smol::{
 };
 
 use super::{
+    assignments::assignments,
     channel::{Channel, decode},
     convert,
     error::{CallError, Code},
@@ -256,7 +257,7 @@ impl Session {
                     self.client.server_stream(path, &self.named(), ASSIGNMENTS_MAX_BYTES).await?;
                 loop {
                     let data = stream.next().await?.ok_or(CallError::Closed)?;
-                    let set = convert::assignments(&data)?;
+                    let set = assignments(&data)?;
                     // The message is as large as the set: let go of it before waiting.
                     drop(data);
                     self.tell(LinkEvent::Assignments(set)).await?;

@@ -7,6 +7,7 @@
 //!
 //! Everything runs on one `LocalExecutor`, and only while the executor is run.
 
+mod assignments;
 mod channel;
 mod convert;
 mod error;
@@ -19,8 +20,9 @@ mod proto;
 mod task;
 mod tls;
 
+pub use assignments::assignments;
 pub use channel::Channel;
-pub use convert::{CertificateAnswer, MessageError, assignments, session_message, subscription};
+pub use convert::{CertificateAnswer, MessageError, session_message, subscription};
 pub use error::{CallError, Code};
 pub use frame::{FrameError, FrameReader};
 pub use link::{Link, LinkEvent, Target};

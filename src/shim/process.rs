@@ -58,12 +58,8 @@ fn run() -> io::Result<()> {
     let listener = UnixListener::from(sys::inherited_fd(SOCKET_FD)?);
     listener.set_nonblocking(true)?;
     let mut shim = Shim::new(bundle.dir.clone(), signals, listener);
-    let log_max_bytes = bundle.log_max_bytes;
     match shim.start(bundle) {
-        Ok(()) => {
-            shim.log = Some(Writer::open(&shim.dir.join("log"), log_max_bytes)?);
-            shim.serve()
-        }
+        Ok(()) => shim.serve(),
         Err(failure) => shim.finish(None, Some(failure)),
     }
 }
@@ -175,6 +171,9 @@ impl Shim {
         if bundle.tty {
             return Err(Failure::from("a terminal (tty) is not supported".to_owned()));
         }
+        let log = Writer::open(&self.dir.join("log"), bundle.log_max_bytes)
+            .map_err(|e| Failure::from(format!("open the log: {}", container::errno_text(&e))))?;
+        self.log = Some(log);
         let cgroup =
             Cgroup::of(&bundle.cgroup_parent, bundle.container.as_str()).map_err(kernel)?;
         let made = cgroup.create(&bundle);
@@ -199,7 +198,7 @@ impl Shim {
                 Failure::from(format!("start the container: {}", container::errno_text(&e)))
             })?;
         rustix::io::ioctl_fionbio(&starting.report, true).map_err(|e| kernel(e.into()))?;
-        self.container = Some(bundle.container.clone());
+        self.container = Some(bundle.container);
         let pid = starting.pid;
         let ticks = start_ticks(pid).unwrap_or_default();
         self.state = State::Starting { pid, ticks, report: starting.report, said: Vec::new() };
@@ -214,8 +213,7 @@ impl Shim {
                 && let Some(failure) = self.read_report()?
             {
                 // Reaped here: its code says nothing.
-                let status = self.reap_blocking()?;
-                drop(status);
+                self.reap_failed()?;
                 return self.finish(None, Some(failure));
             }
             self.read_outputs(ready.outputs);
@@ -402,10 +400,11 @@ impl Shim {
         Ok(found.map(|(_, status)| status))
     }
 
-    fn reap_blocking(&self) -> io::Result<Option<WaitStatus>> {
+    /// It is about to end by itself; killing it makes the wait short for certain.
+    fn reap_failed(&self) -> io::Result<()> {
         self.signal(SIGKILL);
-        let found = rustix::process::waitpid(self.state.pid(), WaitOptions::empty())?;
-        Ok(found.map(|(_, status)| status))
+        rustix::process::waitpid(self.state.pid(), WaitOptions::empty())?;
+        Ok(())
     }
 
     /// Reads the last output, leaves the exit record, and clears away.

@@ -82,7 +82,7 @@ pub(super) fn resolv_conf(dns: &DnsConfig, node: &NodeFacts) -> Result<Option<St
     let lines: Vec<Vec<&str>> =
         node.resolv_conf.lines().map(|line| line.split_whitespace().collect()).collect();
     let last = |keyword: &str| -> Vec<String> {
-        let found = lines.iter().filter(|words| words.first() == Some(&keyword)).next_back();
+        let found = lines.iter().rfind(|words| words.first() == Some(&keyword));
         found.into_iter().flatten().skip(1).map(|word| (*word).to_owned()).collect()
     };
     if nameservers.is_empty() {

@@ -1,1 +1,254 @@
+use std::collections::BTreeMap;
 
+use super::*;
+use crate::model::{
+    BindOptions, Empty, FileReference, FileTarget, HealthSpec, ImageConfig, ImageHealth, Mount,
+    MountKind, MountSource, NetworkAttachment, NodeId, Platform, PortConfig, PortProtocol,
+    PublishMode, ResourceLimits, Secret, SecretBytes, SecretId, ServiceId, TaskId, TaskState,
+    TaskStatus, TmpfsOptions, VolumeOptions,
+};
+
+fn s(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn task(spec: ContainerSpec) -> Task {
+    Task {
+        id: TaskId::new("task").unwrap(),
+        service_id: ServiceId::new("svc").unwrap(),
+        slot: 2,
+        node_id: NodeId::new("node").unwrap(),
+        name: String::new(),
+        labels: BTreeMap::new(),
+        service_name: "web".to_owned(),
+        service_labels: BTreeMap::new(),
+        status: TaskStatus::default(),
+        desired_state: TaskState::Running,
+        networks: Vec::new(),
+        ports: Vec::new(),
+        log_driver: None,
+        generic_resources: Vec::new(),
+        runtime: Runtime::Container(ContainerSpec { image: "img".to_owned(), ..spec }),
+        limits: ResourceLimits::default(),
+    }
+}
+
+fn local(config: ImageConfig) -> LocalImage {
+    let platform =
+        Platform { os: "linux".into(), architecture: "arm64".into(), variant: String::new() };
+    let (manifest, id) = (String::new(), String::new());
+    LocalImage { manifest, id, platform, layers: Vec::new(), size_bytes: 0, config }
+}
+
+fn sh() -> ImageConfig {
+    ImageConfig { cmd: Some(s(&["sh"])), ..ImageConfig::default() }
+}
+
+fn node() -> NodeFacts {
+    NodeFacts {
+        hostname: "pi".into(),
+        architecture: "aarch64".into(),
+        os: "linux".into(),
+        data_root: "/data".into(),
+        exec_root: "/run/e".into(),
+        cpus: 2,
+        cgroup_parent: "edgeagent".into(),
+        default_ulimits: Vec::new(),
+        dns: DnsConfig::default(),
+        resolv_conf: "nameserver 10.0.0.1\nsearch lan\n".into(),
+        default_init: false,
+        log_max_bytes: 1 << 20,
+    }
+}
+
+fn made(task: &Task, config: ImageConfig) -> Result<Bundle, SpecError> {
+    let id = ContainerId::new(&"0123456789abcdef".repeat(4)).unwrap();
+    build(task, &id, &local(config), &node(), Files::Unchecked)
+}
+
+fn host_network(mut task: Task) -> Task {
+    task.networks.push(NetworkAttachment {
+        network_id: "n".into(),
+        name: "host".into(),
+        driver: "host".into(),
+        predefined: true,
+        ingress: false,
+    });
+    task
+}
+
+#[test]
+fn arguments_merge_as_in_docker() {
+    let image = ImageConfig {
+        entrypoint: Some(s(&["entry"])),
+        cmd: Some(s(&["cmd"])),
+        ..ImageConfig::default()
+    };
+    let table: [(&[&str], &[&str], &[&str]); 6] = [
+        (&[], &[], &["entry", "cmd"]),
+        (&[], &["a"], &["entry", "a"]),
+        (&["c"], &[], &["c"]),
+        (&["c"], &["a"], &["c", "a"]),
+        (&[""], &["a"], &["a"]),
+        (&[""], &[], &[]),
+    ];
+    for (command, args, expected) in table {
+        let spec = ContainerSpec { command: s(command), args: s(args), ..ContainerSpec::default() };
+        let argv = made(&task(spec), image.clone()).map(|bundle| bundle.argv);
+        match expected {
+            [] => assert_eq!(argv.unwrap_err().to_string(), "no command specified"),
+            expected => assert_eq!(argv.unwrap(), s(expected)),
+        }
+    }
+}
+
+#[test]
+fn the_environment_is_dockers() {
+    let spec = ContainerSpec {
+        env: s(&["A=spec", "T={{.Task.Name}}={{.Task.Slot}}", "GONE", "HOSTNAME"]),
+        ..ContainerSpec::default()
+    };
+    let image =
+        ImageConfig { env: Some(s(&["PATH=/bin", "A=image", "B=image", "GONE=1"])), ..sh() };
+    let bundle = made(&task(spec), image).unwrap();
+    assert_eq!(bundle.env, s(&["PATH=/bin", "A=spec", "T=web.2.task=2", "B=image"]));
+    assert_eq!(bundle.hostname, "0123456789ab");
+    let bad = ContainerSpec { env: s(&["=x"]), ..ContainerSpec::default() };
+    let error = made(&task(bad), sh()).unwrap_err().to_string();
+    assert_eq!(error, "invalid environment variable: =x");
+}
+
+#[test]
+fn host_networking_takes_the_hosts_name_and_no_network_defaults() {
+    let bundle = made(&host_network(task(ContainerSpec::default())), sh()).unwrap();
+    assert_eq!((bundle.network, bundle.hostname.as_str()), (NetworkMode::Host, "pi"));
+    assert!(bundle.sysctls.is_empty());
+    assert_eq!(bundle.resolv_conf, None);
+    let dns = DnsConfig { options: s(&["ndots:2"]), ..DnsConfig::default() };
+    let spec = ContainerSpec { dns, ..ContainerSpec::default() };
+    let text = made(&task(spec), sh()).unwrap().resolv_conf.unwrap();
+    assert_eq!(text, "nameserver 10.0.0.1\nsearch lan\noptions ndots:2\n");
+}
+
+#[test]
+fn mounts_are_cleaned_ordered_and_completed_from_the_image() {
+    let mount = |source, target: &str| Mount { source, target: target.into(), read_only: false };
+    let bind = MountSource::Bind { path: "/a/../b".into(), options: BindOptions::default() };
+    let named =
+        MountSource::Volume { name: "v{{.Task.Slot}}".into(), options: VolumeOptions::default() };
+    let options =
+        TmpfsOptions { mode: 0o1777, options: "[[\"exec\"]]".into(), ..TmpfsOptions::default() };
+    let tmpfs = MountSource::Tmpfs { source: String::new(), options };
+    let mounts = vec![mount(bind, "/x/y/./z/"), mount(named, "/vol"), mount(tmpfs, "/t")];
+    let volumes = ["/vol/", "/anon"].map(|path| (path.to_owned(), Empty {}));
+    let image = ImageConfig { volumes: Some(BTreeMap::from(volumes)), ..sh() };
+    let task = task(ContainerSpec { mounts, ..ContainerSpec::default() });
+    let built = made(&task, image.clone()).unwrap().mounts;
+    let targets: Vec<_> = built.iter().map(|mount| mount.target.as_str()).collect();
+    assert_eq!(targets, ["/anon", "/t", "/vol", "/x/y/z"]);
+    let MountKind::Volume { source, anonymous: true, populate: true } = &built[0].kind else {
+        panic!("{:?}", built[0]);
+    };
+    assert_eq!(source.to_str().unwrap().len(), "/data/volumes//data".len() + 64);
+    assert_eq!(
+        built[1].kind,
+        MountKind::Tmpfs { size_bytes: None, mode: Some(0o1777), exec: true }
+    );
+    let source = "/data/volumes/v2/data".into();
+    assert_eq!(built[2].kind, MountKind::Volume { source, populate: true, anonymous: false });
+    assert!(
+        matches!(&built[3].kind, MountKind::Bind { source, recursive: true, .. } if source.as_os_str() == "/b")
+    );
+    assert_eq!(made(&task, image).unwrap().mounts, built, "the same again");
+}
+
+#[test]
+fn wrong_mounts_are_refused_with_dockers_texts() {
+    let bind =
+        |path: &str| MountSource::Bind { path: path.into(), options: BindOptions::default() };
+    let volume =
+        |name: &str| MountSource::Volume { name: name.into(), options: VolumeOptions::default() };
+    let table = [
+        (bind("/a"), "rel", "invalid mount target, must be an absolute path: rel"),
+        (bind("a"), "/t", "invalid bind mount source, must be an absolute path: a"),
+        (volume("/v"), "/t", "invalid volume mount source, must not be an absolute path: /v"),
+        (volume("../v"), "/t", "\"../v\" includes invalid characters for a local volume name"),
+        (volume("v"), "/t", "volume name is too short"),
+        (bind("/a"), "/x/..", "invalid mount config for type \"bind\": invalid specification"),
+        (MountSource::Cluster, "/t", "this node runs edgeagent, which can not do CSI"),
+    ];
+    for (source, target, text) in table {
+        let mounts = vec![Mount { source, target: target.into(), read_only: false }];
+        let spec = ContainerSpec { mounts, ..ContainerSpec::default() };
+        let error = made(&task(spec), sh()).unwrap_err().to_string();
+        assert!(error.starts_with(text), "{error}");
+    }
+}
+
+#[test]
+fn what_this_node_can_not_do_is_refused_by_name() {
+    let default = ContainerSpec::default;
+    let health = HealthSpec { test: s(&["CMD", "true"]), ..HealthSpec::default() };
+    let mut tasks = vec![
+        (task(ContainerSpec { tty: true, ..default() }), "--tty"),
+        (task(ContainerSpec { health: Some(health), ..default() }), "--health-cmd"),
+        (task(ContainerSpec { isolation: true, ..default() }), "isolation"),
+    ];
+    let mut port = task(default());
+    port.ports.push(PortConfig {
+        protocol: PortProtocol::Tcp,
+        target: 80,
+        published: 80,
+        mode: PublishMode::Host,
+    });
+    tasks.push((port, "mode=host"));
+    let mut bridge = host_network(task(default()));
+    bridge.networks[0].name = "bridge".into();
+    tasks.push((bridge, "--network bridge"));
+    for (task, option) in tasks {
+        let error = check(&task, &node()).unwrap_err().to_string();
+        assert!(error.contains(option), "{error}");
+    }
+    let test = |words| Some(ImageHealth { test: Some(s(words)), ..ImageHealth::default() });
+    let image = ImageConfig { healthcheck: test(&["CMD", "true"]), ..sh() };
+    assert!(made(&task(default()), image.clone()).is_err());
+    let none = HealthSpec { test: s(&["NONE"]), ..HealthSpec::default() };
+    assert!(made(&task(ContainerSpec { health: Some(none), ..default() }), image).is_ok());
+}
+
+#[test]
+fn secrets_appear_where_they_should_and_only_when_known() {
+    let id = SecretId::new("sec").unwrap();
+    let target = FileTarget { name: "pw".into(), uid: "1".into(), gid: "2".into(), mode: 0o444 };
+    let file = |target| FileReference { id: id.clone(), name: "n".into(), file: Some(target) };
+    let with = |target| task(ContainerSpec { secrets: vec![file(target)], ..Default::default() });
+    let container = ContainerId::new("c").unwrap();
+    let text = b"{{.Task.Slot}}{{.Node.Hostname}}".to_vec();
+    let data = SecretBytes::new(text);
+    let secret = Secret { id: id.clone(), name: "n".into(), data, templating: "golang".into() };
+    let known = |_: &SecretId| Some(&secret);
+    let files = Files::Given { secret: &known, config: &|_| None };
+    let bundle = build(&with(target.clone()), &container, &local(sh()), &node(), files).unwrap();
+    let [file] = bundle.files.as_slice() else { panic!() };
+    assert_eq!((file.target.as_str(), file.uid, file.gid), ("/run/secrets/pw", 1, 2));
+    assert_eq!(file.data.expose(), b"2");
+    let files = Files::Given { secret: &|_| None, config: &|_| None };
+    let error = build(&with(target.clone()), &container, &local(sh()), &node(), files).unwrap_err();
+    let text = "unable to get secret from secret store: secret sec not found";
+    assert_eq!(error.to_string(), text);
+    assert!(made(&with(target.clone()), sh()).unwrap().files.is_empty());
+    assert!(made(&with(FileTarget { uid: "root".into(), ..target }), sh()).is_err());
+}
+
+#[test]
+fn stopping_follows_spec_then_image_then_default() {
+    let image = local(ImageConfig { stop_signal: "SIGQUIT".into(), ..sh() });
+    let with = |signal: &str, grace| {
+        let stop_signal = signal.to_owned();
+        task(ContainerSpec { stop_signal, stop_grace_seconds: grace, ..Default::default() })
+    };
+    assert_eq!(stop(&with("", None), None), (15, Some(10)));
+    assert_eq!(stop(&with("", Some(0)), Some(&image)), (3, Some(0)));
+    assert_eq!(stop(&with("USR1", Some(-1)), Some(&image)), (10, None));
+    assert!(made(&with("NOPE", None), sh()).is_err());
+}

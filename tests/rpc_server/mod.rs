@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     io,
     path::PathBuf,
     pin::Pin,
@@ -30,21 +31,22 @@ use tokio::io::ReadBuf;
 // --- protobuf and gRPC by hand ---
 
 fn varint(mut number: u64, out: &mut Vec<u8>) {
+    let low = |number: u64| u8::try_from(number & 0x7f).unwrap();
     while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
+        out.push(low(number) | 0x80);
         number >>= 7;
     }
-    out.push(number as u8);
+    out.push(low(number));
 }
 
-pub fn number_field(tag: u64, number: u64) -> Vec<u8> {
+pub(crate) fn number_field(tag: u64, number: u64) -> Vec<u8> {
     let mut out = Vec::new();
     varint(tag << 3, &mut out);
     varint(number, &mut out);
     out
 }
 
-pub fn bytes_field(tag: u64, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn bytes_field(tag: u64, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     varint(tag << 3 | 2, &mut out);
     varint(bytes.len() as u64, &mut out);
@@ -52,26 +54,33 @@ pub fn bytes_field(tag: u64, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-pub fn framed(message: &[u8]) -> Bytes {
+pub(crate) fn framed(message: &[u8]) -> Bytes {
     let head = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[0], &head[..], message].concat().into()
 }
 
 // --- certificates ---
 
-/// One file of a folder of certificates that `openssl` makes once per run.
-pub fn pki(file: &str) -> Vec<u8> {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
+/// One file of those that `openssl` makes once per run.
+pub(crate) fn pki(file: &str) -> Vec<u8> {
+    static FILES: OnceLock<BTreeMap<String, Vec<u8>>> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("rpc-pki-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let output = Command::new("sh").arg("-euc").arg(SCRIPT).current_dir(&folder).output();
         let output = output.expect("sh and openssl are needed for this test");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        folder
+        let read = |entry: io::Result<std::fs::DirEntry>| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read(path).unwrap())
+        };
+        let files = std::fs::read_dir(&folder).unwrap().map(read).collect();
+        std::fs::remove_dir_all(&folder).unwrap();
+        files
     });
-    std::fs::read(folder.join(file)).expect(file)
+    files.get(file).expect(file).clone()
 }
 
 const SCRIPT: &str = r#"
@@ -113,7 +122,7 @@ fn identity(leaf: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>
 }
 
 /// Shows `leaf`, asks for no certificate, selects `h2` or nothing.
-pub fn server_config(leaf: &str, alpn: bool) -> Arc<ServerConfig> {
+pub(crate) fn server_config(leaf: &str, alpn: bool) -> Arc<ServerConfig> {
     let (chain, key) = identity(leaf);
     let mut config =
         builder(rustls::ALL_VERSIONS).with_no_client_auth().with_single_cert(chain, key).unwrap();
@@ -121,14 +130,14 @@ pub fn server_config(leaf: &str, alpn: bool) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-pub fn server_config_tls12(leaf: &str) -> Arc<ServerConfig> {
+pub(crate) fn server_config_tls12(leaf: &str) -> Arc<ServerConfig> {
     let (chain, key) = identity(leaf);
     let config = builder(&[&rustls::version::TLS12]).with_no_client_auth();
     Arc::new(config.with_single_cert(chain, key).unwrap())
 }
 
 /// Shows `leaf` and takes only clients of `root`.
-pub fn server_config_for_members(leaf: &str, root: &str) -> Arc<ServerConfig> {
+pub(crate) fn server_config_for_members(leaf: &str, root: &str) -> Arc<ServerConfig> {
     let (chain, key) = identity(leaf);
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&pki(&format!("{root}.pem"))).unwrap()).unwrap();
@@ -144,22 +153,22 @@ pub fn server_config_for_members(leaf: &str, root: &str) -> Arc<ServerConfig> {
 
 /// How one call is answered.
 #[derive(Clone)]
-pub struct Reply {
-    pub http: u16,
-    pub content_type: &'static str,
-    pub pieces: Vec<Bytes>,
+pub(crate) struct Reply {
+    pub(crate) http: u16,
+    pub(crate) content_type: &'static str,
+    pub(crate) pieces: Vec<Bytes>,
     /// `grpc-status` and `grpc-message`.
-    pub status: Option<(u32, &'static str)>,
+    pub(crate) status: Option<(u32, &'static str)>,
     /// Status among the headers, and nothing else.
-    pub trailers_only: bool,
+    pub(crate) trailers_only: bool,
     /// Never end the stream.
-    pub stall: bool,
+    pub(crate) stall: bool,
     /// Read the whole request before answering; otherwise its first data only.
-    pub read_all: bool,
+    pub(crate) read_all: bool,
 }
 
 impl Reply {
-    pub fn pieces(pieces: Vec<Bytes>) -> Self {
+    pub(crate) fn pieces(pieces: Vec<Bytes>) -> Self {
         Self {
             http: 200,
             content_type: "application/grpc",
@@ -171,11 +180,11 @@ impl Reply {
         }
     }
 
-    pub fn answer(message: Vec<u8>) -> Self {
+    pub(crate) fn answer(message: Vec<u8>) -> Self {
         Self::pieces(vec![framed(&message)])
     }
 
-    pub fn refused(code: u32, message: &'static str) -> Self {
+    pub(crate) fn refused(code: u32, message: &'static str) -> Self {
         Self { status: Some((code, message)), trailers_only: true, ..Self::pieces(Vec::new()) }
     }
 
@@ -196,14 +205,14 @@ struct Seen {
     closed: usize,
 }
 
-pub struct Server {
-    pub addr: String,
+pub(crate) struct Server {
+    pub(crate) addr: String,
     seen: Rc<RefCell<Seen>>,
     _listener: Task<()>,
 }
 
 impl Server {
-    pub async fn start(
+    pub(crate) async fn start(
         ex: &Rc<LocalExecutor<'static>>,
         config: Arc<ServerConfig>,
         reply: impl Fn(&str) -> Reply + 'static,
@@ -211,7 +220,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let seen = Rc::new(RefCell::new(Seen::default()));
-        let (memory, reply): (_, Rc<dyn Fn(&str) -> Reply>) = (Rc::clone(&seen), Rc::new(reply));
+        let memory = Rc::clone(&seen);
+        let reply: Rc<dyn Fn(&str) -> Reply> = Rc::new(reply);
         let spawner = Rc::clone(ex);
         let listener = ex.spawn(async move {
             let mut connections = Vec::new();
@@ -230,17 +240,17 @@ impl Server {
         Self { addr, seen, _listener: listener }
     }
 
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         self.seen.borrow().calls.clone()
     }
 
     /// What was read of each request that was answered.
-    pub fn bodies(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
         self.seen.borrow().bodies.clone()
     }
 
     /// Waits until so many connections that spoke HTTP/2 are gone.
-    pub async fn until_closed(&self, connections: usize) {
+    pub(crate) async fn until_closed(&self, connections: usize) {
         while self.seen.borrow().closed < connections {
             smol::Timer::after(std::time::Duration::from_millis(5)).await;
         }

@@ -145,6 +145,16 @@ fn a_complete_set_removes_what_it_does_not_list() {
 }
 
 #[test]
+fn a_removed_task_has_nothing_more_to_say() {
+    let mut desk = Desk::new().registered(0);
+    desk.assign(10, complete("1", vec![update(task("t1", TaskState::Running))]));
+    desk.done(20, "t1", Op::Resolve);
+    desk.assign(30, incremental("1", "2", remove("t1")));
+    assert_eq!(told(&desk.reported(40, "t1", TaskState::Accepted)), [""; 0], "one was queued");
+    assert_eq!(told(&desk.settle(50, "t1", Op::Prepare, Outcome::Done)), ["remove t1"]);
+}
+
+#[test]
 fn a_task_that_is_assigned_again_while_it_is_removed_is_not_lost() {
     let mut desk = running();
     desk.assign(100, incremental("1", "2", remove("t1")));

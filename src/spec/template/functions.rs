@@ -178,6 +178,7 @@ fn equal(a: &Value, b: &Value) -> Result<bool, TemplateError> {
         (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
         (Value::Int(a), Value::Int(b)) => Ok(a == b),
         (Value::Text(a), Value::Text(b)) => Ok(a == b),
+        (Value::Nil, Value::Nil) => Ok(true),
         _ => Err(TemplateError::evaluation(format!(
             "incompatible types for comparison: {} and {}",
             a.type_name(),

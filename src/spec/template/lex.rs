@@ -40,30 +40,33 @@ pub(super) fn lex(template: &str) -> Result<Vec<Item>, TemplateError> {
     let mut items = Vec::new();
     let mut rest = template;
     let mut trim = false;
+    let mut line = 1_usize;
+    let lines = |text: &str| text.bytes().filter(|b| *b == b'\n').count();
     loop {
         let (text, after) = match rest.split_once("{{") {
             Some((text, after)) => (text, Some(after)),
             None => (rest, None),
         };
+        line = line.saturating_add(lines(text));
         let mut text = if trim { text.trim_start_matches(SPACES) } else { text };
         let Some(after) = after else {
             items.push(Item::Text(text.to_owned()));
             return Ok(items);
         };
-        let mut lexer = Lexer { template, rest: after, tokens: Vec::new() };
+        let mut lexer = Lexer { first_line: line, start: after, rest: after, tokens: Vec::new() };
         if lexer.rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(SPACES)) {
             text = text.trim_end_matches(SPACES);
-            lexer.skip(1);
-            lexer.skip_spaces_before_comment();
+            lexer.skip(2);
         }
         items.push(Item::Text(text.to_owned()));
         if lexer.rest.starts_with("/*") {
             trim = lexer.comment()?;
         } else {
-            let line = lexer.line();
             trim = lexer.action()?;
-            items.push(Item::Action(Action { line, tokens: lexer.tokens }));
+            let tokens = core::mem::take(&mut lexer.tokens);
+            items.push(Item::Action(Action { line, tokens }));
         }
+        line = lexer.line();
         rest = lexer.rest;
     }
 }
@@ -72,15 +75,19 @@ pub(super) fn lex(template: &str) -> Result<Vec<Item>, TemplateError> {
 const SPACES: [char; 4] = [' ', '\t', '\r', '\n'];
 
 struct Lexer<'a> {
-    template: &'a str,
+    /// Line of `start`.
+    first_line: usize,
+    /// The action with all that follows it.
+    start: &'a str,
     rest: &'a str,
     tokens: Vec<Token>,
 }
 
 impl Lexer<'_> {
     fn line(&self) -> usize {
-        let done = self.template.len().saturating_sub(self.rest.len());
-        self.template.bytes().take(done).filter(|b| *b == b'\n').count().saturating_add(1)
+        let done = self.start.len().saturating_sub(self.rest.len());
+        let lines = self.start.bytes().take(done).filter(|b| *b == b'\n').count();
+        self.first_line.saturating_add(lines)
     }
 
     fn error(&self, reason: impl Into<String>) -> TemplateError {
@@ -93,15 +100,6 @@ impl Lexer<'_> {
 
     fn peek(&self) -> Option<char> {
         self.rest.chars().next()
-    }
-
-    /// The space that belongs to a trim marker.
-    fn skip_spaces_before_comment(&mut self) {
-        let trimmed = self.rest.trim_start_matches(SPACES);
-        let one = self.rest.get(1..).unwrap_or_default();
-        if one.starts_with("/*") || trimmed.len() == one.len() {
-            self.rest = one;
-        }
     }
 
     /// A comment to its delimiter; whether that trims.
@@ -219,9 +217,9 @@ impl Lexer<'_> {
         };
         let plain = plain.unwrap_or_default();
         if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            let fraction = plain.contains('.');
-            return Err(match fraction {
-                true => TemplateError::unsupported("fractional numbers"),
+            let unusual = plain.contains(['.', '_']);
+            return Err(match unusual {
+                true => TemplateError::unsupported("fractional numbers and _ in numbers"),
                 false => self.error("bad number syntax"),
             });
         }
@@ -286,18 +284,20 @@ impl Lexer<'_> {
         Ok(Token::Int(value))
     }
 
-    /// One escape as Go's `strconv.UnquoteChar` reads it.
     fn escape(&mut self, quote: char, out: &mut Vec<u8>) -> Result<(), TemplateError> {
-        let bad = self.error("invalid escape in quoted string");
+        self.escaped(quote, out).ok_or_else(|| self.error("invalid escape in quoted string"))
+    }
+
+    /// One escape as Go's `strconv.UnquoteChar` reads it.
+    fn escaped(&mut self, quote: char, out: &mut Vec<u8>) -> Option<()> {
         self.skip(1);
-        let first = self.peek().ok_or_else(|| bad.clone())?;
-        let (digits, radix, wide) = match first {
+        let (digits, radix, wide) = match self.peek()? {
             'x' => (2, 16, false),
             'u' => (4, 16, true),
             'U' => (8, 16, true),
             '0'..='7' => (3, 8, false),
             other => {
-                let byte = match other {
+                out.push(match other {
                     'a' => 7,
                     'b' => 8,
                     'f' => 12,
@@ -306,28 +306,26 @@ impl Lexer<'_> {
                     't' => b'\t',
                     'v' => 11,
                     '\\' => b'\\',
-                    other if other == quote => u8::try_from(other).map_err(|_| bad.clone())?,
-                    _ => return Err(bad),
-                };
-                out.push(byte);
+                    other if other == quote => u8::try_from(other).ok()?,
+                    _ => return None,
+                });
                 self.skip(1);
-                return Ok(());
+                return Some(());
             }
         };
         if radix == 16 {
             self.skip(1);
         }
-        let text = self.rest.get(..digits).filter(|text| !text.starts_with('+'));
-        let value = text.and_then(|text| u32::from_str_radix(text, radix).ok());
-        let value = value.ok_or_else(|| bad.clone())?;
+        let text = self.rest.get(..digits).filter(|text| !text.starts_with('+'))?;
+        let value = u32::from_str_radix(text, radix).ok()?;
         self.skip(digits);
         if wide {
-            let value = char::from_u32(value).ok_or(bad)?;
+            let value = char::from_u32(value)?;
             out.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
         } else {
-            out.push(u8::try_from(value).map_err(|_| bad)?);
+            out.push(u8::try_from(value).ok()?);
         }
-        Ok(())
+        Some(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Actions to a tree (Go `text/template/parse/parse.go`).
 
-use std::{iter::Peekable, vec::IntoIter};
+use std::{collections::VecDeque, vec::IntoIter};
 
 use super::{
     TemplateError, functions,
@@ -46,12 +46,12 @@ pub(super) enum Operand {
 
 /// Reads a whole template. A payload has more functions.
 pub(super) fn parse(template: &str, payload: bool) -> Result<Vec<Node>, TemplateError> {
-    let items = lex::lex(template)?.into_iter().peekable();
+    let items = lex::lex(template)?.into_iter();
     let mut parser = Parser { items, payload, variables: vec![String::new()], ranges: 0, depth: 0 };
     let (nodes, end) = parser.list()?;
     match end {
         End::Input => Ok(nodes),
-        End::End(line) => Err(TemplateError::syntax(line, "unexpected {{end}}")),
+        End::Close(line) => Err(TemplateError::syntax(line, "unexpected {{end}}")),
         End::Else(line, _) => Err(TemplateError::syntax(line, "unexpected {{else}}")),
     }
 }
@@ -59,7 +59,7 @@ pub(super) fn parse(template: &str, payload: bool) -> Result<Vec<Node>, Template
 /// What ends a list of nodes.
 enum End {
     Input,
-    End(usize),
+    Close(usize),
     /// With what follows the word `else`.
     Else(usize, Vec<Token>),
 }
@@ -72,7 +72,7 @@ enum Block {
 }
 
 struct Parser {
-    items: Peekable<IntoIter<Item>>,
+    items: IntoIter<Item>,
     payload: bool,
     /// Names in scope.
     variables: Vec<String>,
@@ -101,7 +101,7 @@ impl Parser {
             };
             let after = tokens.split_off(start.saturating_add(1).min(tokens.len()));
             match word.as_str() {
-                "end" => return empty(line, &after, "end").map(|()| (nodes, End::End(line))),
+                "end" => return empty(line, &after, "end").map(|()| (nodes, End::Close(line))),
                 "else" => return Ok((nodes, End::Else(line, after))),
                 "if" => nodes.push(self.block(Block::If, line, after)?),
                 "with" => nodes.push(self.block(Block::With, line, after)?),
@@ -147,7 +147,7 @@ impl Parser {
         let (body, end) = body?;
         let otherwise = match end {
             End::Input => return Err(unclosed(line, name)),
-            End::End(_) => Vec::new(),
+            End::Close(_) => Vec::new(),
             End::Else(line, tokens) => self.otherwise(block, line, tokens)?,
         };
         self.variables.truncate(scope);
@@ -182,7 +182,7 @@ impl Parser {
         }
         empty(line, &tokens, "else")?;
         match self.list()? {
-            (nodes, End::End(_)) => Ok(nodes),
+            (nodes, End::Close(_)) => Ok(nodes),
             (_, End::Input) => Err(unclosed(line, "else")),
             (_, End::Else(line, _)) => {
                 Err(TemplateError::syntax(line, "expected end; found {{else}}"))
@@ -202,9 +202,9 @@ impl Parser {
         tokens: Vec<Token>,
         context: &str,
     ) -> Result<Pipeline, TemplateError> {
-        let mut tokens = Tokens { line, tokens: tokens.into_iter().peekable() };
+        let mut tokens = Tokens { line, tokens: tokens.into() };
         let pipeline = self.pipeline(&mut tokens, context)?;
-        match tokens.tokens.next() {
+        match tokens.tokens.pop_front() {
             None => Ok(pipeline),
             Some(token) => Err(tokens.unexpected(Some(&token), "command")),
         }
@@ -219,15 +219,15 @@ impl Parser {
             let mut command = Vec::new();
             let more = loop {
                 tokens.skip_space();
-                match tokens.tokens.peek() {
+                match tokens.tokens.front() {
                     None | Some(Token::Close) => break false,
                     Some(Token::Pipe) => {
-                        tokens.tokens.next();
+                        tokens.tokens.pop_front();
                         break true;
                     }
                     Some(_) => command.push(self.operand(tokens)?),
                 }
-                match tokens.tokens.peek().cloned() {
+                match tokens.tokens.front().cloned() {
                     None | Some(Token::Close | Token::Pipe | Token::Space) => {}
                     Some(other) => return Err(tokens.unexpected(Some(&other), "operand")),
                 }
@@ -247,6 +247,10 @@ impl Parser {
                     tokens.line,
                     format!("missing value for {context}"),
                 ));
+            }
+            // Go takes a pipe that leads nowhere.
+            if command.is_empty() && !more {
+                break;
             }
             if command.is_empty() {
                 return Err(TemplateError::syntax(tokens.line, "empty command"));
@@ -274,13 +278,13 @@ impl Parser {
         tokens: &mut Tokens,
         context: &str,
     ) -> Result<(Vec<String>, bool), TemplateError> {
-        let mut ahead = tokens.tokens.clone().filter(|token| *token != Token::Space);
+        let mut ahead = tokens.tokens.iter().filter(|token| **token != Token::Space);
         let mut names = Vec::new();
         let assign = loop {
             let (Some(Token::Variable(name)), Some(next)) = (ahead.next(), ahead.next()) else {
                 return Ok((Vec::new(), false));
             };
-            names.push(name);
+            names.push(name.clone());
             match next {
                 Token::Declare => break false,
                 Token::Assign => break true,
@@ -289,14 +293,23 @@ impl Parser {
                     let reason = format!("too many declarations in {context}");
                     return Err(TemplateError::syntax(tokens.line, reason));
                 }
-                _ => return Ok((Vec::new(), false)),
+                Token::Space
+                | Token::Dot
+                | Token::Field(_)
+                | Token::Variable(_)
+                | Token::Identifier(_)
+                | Token::Text(_)
+                | Token::Int(_)
+                | Token::Pipe
+                | Token::Open
+                | Token::Close => return Ok((Vec::new(), false)),
             }
         };
         let unknown = names.iter().find(|name| assign && !self.variables.contains(name));
         if let Some(name) = unknown {
             return Err(undefined(tokens.line, name));
         }
-        while let Some(token) = tokens.tokens.next() {
+        while let Some(token) = tokens.tokens.pop_front() {
             if matches!(token, Token::Declare | Token::Assign) {
                 break;
             }
@@ -306,7 +319,7 @@ impl Parser {
 
     fn operand(&mut self, tokens: &mut Tokens) -> Result<Operand, TemplateError> {
         let mut fields = Vec::new();
-        let operand = match tokens.tokens.next() {
+        let operand = match tokens.tokens.pop_front() {
             Some(Token::Dot) => Operand::Dot,
             Some(Token::Field(name)) => {
                 fields.push(name);
@@ -340,7 +353,7 @@ impl Parser {
                 self.deeper()?;
                 let pipeline = self.pipeline(tokens, "parenthesized pipeline")?;
                 self.depth = self.depth.saturating_sub(1);
-                match tokens.tokens.next() {
+                match tokens.tokens.pop_front() {
                     Some(Token::Close) => Operand::Parens(Box::new(pipeline)),
                     other => {
                         return Err(tokens.unexpected(other.as_ref(), "parenthesized pipeline"));
@@ -357,11 +370,11 @@ impl Parser {
             | Operand::Parens(_)
             | Operand::Fields(..) => false,
         };
-        while let Some(Token::Field(_)) = tokens.tokens.peek() {
+        while let Some(Token::Field(_)) = tokens.tokens.front() {
             if constant {
                 return Err(TemplateError::syntax(tokens.line, "unexpected . after term"));
             }
-            if let Some(Token::Field(name)) = tokens.tokens.next() {
+            if let Some(Token::Field(name)) = tokens.tokens.pop_front() {
                 fields.push(name);
             }
         }
@@ -372,12 +385,12 @@ impl Parser {
 /// The tokens of one action.
 struct Tokens {
     line: usize,
-    tokens: Peekable<IntoIter<Token>>,
+    tokens: VecDeque<Token>,
 }
 
 impl Tokens {
     fn skip_space(&mut self) {
-        while self.tokens.next_if_eq(&Token::Space).is_some() {}
+        while self.tokens.pop_front_if(|token| *token == Token::Space).is_some() {}
     }
 
     fn unexpected(&self, token: Option<&Token>, context: &str) -> TemplateError {
