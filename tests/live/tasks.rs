@@ -79,7 +79,7 @@ fn what_is_not_done_yet_is_rejected_with_a_reason() {
     let agent = world.agent();
     let image = world.images.busybox.as_str();
     for (name, word, words) in [
-        ("port", "port", &["--publish", "mode=host,target=80,published=8080"][..]),
+        ("port", "publish", &["--publish", "mode=host,target=80,published=8080"][..]),
         ("health", "health", &["--health-cmd", "true"]),
         ("tty", "tty", &["--tty"]),
     ] {
@@ -215,13 +215,12 @@ fn a_container_sees_what_its_service_says() {
     service.remove();
     manager.docker(&["secret", "rm", "ea-secret"]);
     manager.docker(&["config", "rm", "ea-config"]);
-    let grep = crate::fixture::capture(
-        std::process::Command::new("grep")
-            .args(["-r", "-l", "-a", "s3cr3t"])
-            .arg(agent.data_root())
-            .arg(agent.exec_root()),
-    );
-    assert_eq!(grep.out, "", "the secret outlived its task");
+    crate::fixture::wait_ok("the secret to go with its task", SOON, || {
+        let mut grep = std::process::Command::new("grep");
+        grep.args(["-r", "-l", "-a", "s3cr3t"]).arg(agent.data_root()).arg(agent.exec_root());
+        let found = crate::fixture::capture(&mut grep).out;
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    });
 }
 
 /// A limit of the cgroup that a process is in, on whichever hierarchy this machine has.
