@@ -508,16 +508,14 @@ fn our_program_can_not_be_written_through_a_protected_mount() {
     or_skip!();
     let bench = Bench::new("protect");
     let root = bench.base.join("exec");
-    let first = shim::protected_program(&root).unwrap();
-    let program = shim::protected_program(&root).unwrap();
-    assert_eq!(first, program);
-    let error = fs::OpenOptions::new().write(true).open(&program).unwrap_err();
+    let program = shim::Program::protect(&root).unwrap();
+    let error = fs::OpenOptions::new().write(true).open(program.path()).unwrap_err();
     assert!(matches!(
         error.kind(),
         std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::ExecutableFileBusy
     ));
     let own = fs::read("/proc/self/exe").unwrap();
-    assert_eq!(fs::read(&program).unwrap().len(), own.len());
+    assert_eq!(fs::read(program.path()).unwrap().len(), own.len());
     shim::remove(&root, &bench.base.join("none")).unwrap();
     bench.nothing_is_left();
 }

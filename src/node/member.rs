@@ -120,7 +120,7 @@ impl<'a> Member<'a> {
             agent: Rc::clone(&agent),
             store: Rc::clone(&state.images),
             platform: state.platform.clone(),
-            program: state.program.clone(),
+            program: Rc::clone(&state.program),
             pulling: Semaphore::new(1),
             pulled: RefCell::new(BTreeMap::new()),
         });

@@ -45,7 +45,7 @@ use crate::{
     model::{Identity, NodeCertificate, Now, PendingCertificate, Platform, UnixTime, chain},
     rpc::TlsError,
     seal::{FileError, IdentityStore, OpenError, SealError, Sealer, TaskStore},
-    shim,
+    shim::Program,
 };
 
 /// Why the agent can not run.
@@ -131,7 +131,7 @@ pub(crate) struct NodeState {
     images: Rc<Store>,
     platform: Platform,
     /// Our own program, read-only as containers may come to see it.
-    program: PathBuf,
+    program: Rc<Program>,
 }
 
 /// Runs the agent until it is killed.
@@ -154,7 +154,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let state = NodeState {
         images: Rc::new(Store::open(&config.data_root.join("images")).map_err(RunError::Images)?),
         platform: image::host_platform(),
-        program: shim::protected_program(&config.exec_root).map_err(RunError::Program)?,
+        program: Rc::new(Program::protect(&config.exec_root).map_err(RunError::Program)?),
         config,
     };
     let sealer = Sealer::open(&state.config.data_root).map_err(RunError::Seal)?;
@@ -183,7 +183,7 @@ async fn live(
         let store = IdentityStore::new(data_root, sealer.clone());
         let Some(mut identity) = store.load().map_err(RunError::Open)? else {
             log::info!("this node is not part of a swarm; waiting for edgeagent join");
-            perform::sweep(&state.config, |_| false);
+            sweep(&state.config, |_| false);
             wait_for_identity(&StatusReport::new("not-joined"), questions).await;
             continue;
         };

@@ -31,7 +31,7 @@ use crate::{
         Bundle, ContainerId, ContainerStatus, Exit, LocalImage, MountKind, Platform, Runtime,
         SecretBytes, Task, TaskId, chain,
     },
-    shim::{self, Shim},
+    shim::{self, Program, Shim},
     spec::{self, Files, NodeFacts},
 };
 
@@ -63,7 +63,7 @@ pub(super) struct Context {
     pub(super) store: Rc<Store>,
     pub(super) platform: Platform,
     /// Our own program, as containers may see it: never writable.
-    pub(super) program: PathBuf,
+    pub(super) program: Rc<Program>,
     /// One pull at a time: a second one would only halve the first one's share of the link.
     pub(super) pulling: Semaphore,
     /// When each reference was last pulled: twenty tasks of one service ask the registry once.
@@ -339,7 +339,8 @@ async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> R
     }
     // What an earlier boot left: a task starts from its image.
     discard(&context.config, &task.id).map_err(|error| error.to_string())?;
-    controller.shim = Some(shim::spawn(&context.program, &bundle).map_err(|error| chain(&error))?);
+    controller.shim =
+        Some(shim::spawn(context.program.path(), &bundle).map_err(|error| chain(&error))?);
     Ok(())
 }
 
@@ -458,7 +459,8 @@ pub(crate) fn pull_request(
 }
 
 async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
-    let mut fetch = image::fetch(&context.program, &request).map_err(|error| chain(&error))?;
+    let mut fetch =
+        image::fetch(context.program.path(), &request).map_err(|error| chain(&error))?;
     while let Some(event) = fetch.next().await {
         match event {
             FetchEvent::Progress { .. } => {}

@@ -9,7 +9,7 @@ use std::{
     fs, io,
     io::{Read as _, Write as _},
     os::{
-        fd::AsFd,
+        fd::{AsFd, AsRawFd as _, OwnedFd},
         unix::{
             fs::{DirBuilderExt, PermissionsExt},
             net::{UnixListener, UnixStream},
@@ -22,7 +22,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create},
+    fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, open},
     mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount},
 };
 use smol::{Async, Timer};
@@ -98,29 +98,47 @@ impl fmt::Display for StartError {
 
 impl core::error::Error for StartError {}
 
-/// Makes our own executable available as `<exec_root>/edgeagent` through a read-only mount, and
-/// gives that path. A container that gets hold of a process of ours can not write to the program
-/// that it runs (CVE-2019-5736). Replaces what an earlier agent left; its shims go on.
+/// Our own executable, as containers may come to see it: never writable.
 ///
-/// # Errors
-/// When the file or the mount can not be made.
-pub fn protected_program(exec_root: &Path) -> io::Result<PathBuf> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(exec_root)?;
-    let path = exec_root.join("edgeagent");
-    // EINVAL: not mounted, ENOENT: the first time.
-    while unmount(&path, UnmountFlags::DETACH).is_ok() {}
-    fs::write(&path, b"")?;
-    mount_bind("/proc/self/exe", &path)?;
-    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
-    if let Err(e) = mount_remount(&path, flags, "") {
-        unmount(&path, UnmountFlags::DETACH)?;
-        return Err(e.into());
+/// It is reached through a read-only mount that only this descriptor holds, so a container that
+/// gets hold of a process of ours can not write to the program that it runs (CVE-2019-5736), and
+/// nothing of it is left behind when the agent ends. Shims keep what they were started from.
+#[derive(Debug)]
+pub struct Program {
+    path: PathBuf,
+    _mount: OwnedFd,
+}
+
+impl Program {
+    /// Makes the mount, at a place in `exec_root` that it leaves again at once.
+    ///
+    /// # Errors
+    /// When the file or the mount can not be made.
+    pub fn protect(exec_root: &Path) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(exec_root)?;
+        let place = exec_root.join("edgeagent");
+        fs::write(&place, b"")?;
+        mount_bind("/proc/self/exe", &place)?;
+        let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+        let held = mount_remount(&place, flags, "")
+            .and_then(|()| open(&place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()));
+        unmount(&place, UnmountFlags::DETACH)?;
+        fs::remove_file(&place)?;
+        let mount = held?;
+        // Also names the program in a child, which has the descriptor until it runs it.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+        Ok(Self { path, _mount: mount })
     }
-    Ok(path)
+
+    /// Names the program, in this process and for its children to run.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// Begins a shim for `bundle`: makes `bundle.dir`, hands the bundle over in sealed memory, and
-/// runs `program` (see [`protected_program`]) as `edgeagent-shim`.
+/// runs `program` (see [`Program`]) as `edgeagent-shim`.
 ///
 /// Returns before the container runs; see [`Shim::started`].
 ///

@@ -15,7 +15,7 @@ mod process;
 mod record;
 
 pub use cleanup::{list, remove};
-pub use client::{AttachError, Shim, SpawnError, StartError, protected_program, spawn};
+pub use client::{AttachError, Program, Shim, SpawnError, StartError, spawn};
 #[doc(hidden)]
 pub use frame::fuzz as fuzz_frame;
 pub use process::main;
