@@ -125,8 +125,8 @@ impl Program {
         unmount(&place, UnmountFlags::DETACH)?;
         fs::remove_file(&place)?;
         let mount = held?;
-        // Also names the program in a child, which has the descriptor until it runs it.
-        let path = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+        // By our number: a child that is about to run it has descriptors of its own.
+        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd()));
         Ok(Self { path, _mount: mount })
     }
 
