@@ -43,6 +43,12 @@ pub const LOG_SUBSCRIPTIONS_MAX: usize = 32;
 /// Events of the link to the manager that wait for the loop; when full, the streams wait.
 pub const LINK_EVENTS_MAX: usize = 16;
 
+/// How often a starting agent tries to get the lock of its `exec-root`…
+pub const LOCK_ATTEMPTS: usize = 20;
+
+/// … and the pause between two tries.
+pub const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
 /// Pause before an identity that can not be used, or a broken enrolment, is tried again.
 pub const IDENTITY_RETRY: Duration = Duration::from_secs(20);
 
@@ -364,9 +370,6 @@ pub const SHIM_RECORD_MAX_BYTES: u64 = 64 << 10;
 /// restarted agent a second while the first dies.
 pub const SHIM_CONNECTIONS_MAX: usize = 4;
 
-/// Longest line of a container's output that is kept in one piece, bytes; Docker's (moby
-/// `daemon/logger/copier.go`).
-pub const LOG_PIECE_BYTES: usize = 16 << 10;
 
 /// After the container's init ended, output is read for at most this long: something outside
 /// may hold the pipe open.

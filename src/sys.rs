@@ -203,6 +203,29 @@ pub fn signal_fd() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Holds back SIGTERM and SIGINT, and gives a descriptor that is readable when one has come.
+/// To be called before there are threads; programs that are started later get neither held back.
+///
+/// # Errors
+/// When there are no descriptors left.
+pub fn termination_fd() -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the pointer is valid for writes.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        // SAFETY: sigemptyset wrote the set.
+        check(unsafe { libc::sigaddset(set.as_mut_ptr(), signal) })?;
+    }
+    // SAFETY: sigemptyset wrote the set; no old one is asked for.
+    check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) })?;
+    // SAFETY: the set is initialised; -1 asks for a new descriptor.
+    let fd = check(unsafe {
+        libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    })?;
+    // SAFETY: just made, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Waits for a blocked signal and gives its number.
 #[must_use]
 pub fn wait_for_signal() -> i32 {

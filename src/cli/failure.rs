@@ -68,13 +68,15 @@ impl From<ConfigError> for Failure {
 
 impl From<SealError> for Failure {
     fn from(error: SealError) -> Self {
-        Self::sealed(chain(&error))
+        let text = chain(&error);
+        if let SealError::File(_) = error { Self::plain(text) } else { Self::sealed(text) }
     }
 }
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
-        Self::sealed(chain(&error))
+        let text = chain(&error);
+        if let OpenError::File(_) = error { Self::plain(text) } else { Self::sealed(text) }
     }
 }
 
@@ -94,8 +96,10 @@ impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let text = chain(&error);
         match error {
-            RunError::Open(_) | RunError::Seal(_) => Self::sealed(text),
-            RunError::Place { .. }
+            RunError::Open(cause) => cause.into(),
+            RunError::Seal(cause) => cause.into(),
+            RunError::Signals(_)
+            | RunError::Place { .. }
             | RunError::AlreadyRunning { .. }
             | RunError::Images(_)
             | RunError::Program(_)

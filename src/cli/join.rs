@@ -51,23 +51,28 @@ pub(super) fn join(config: &Config, arguments: Join) -> Result<(), Failure> {
         }
     }))
     .map_err(failure)?;
-    log::info!("joined node.id={}", issued.node_id);
-    print(format_args!("This node joined a swarm as a worker.\n"))?;
     match control::ask(&config.exec_root, Request::IdentityChanged) {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => print(format_args!("Start its agent: edgeagent run\n")),
-        Err(error) => Err(Failure::failed("the running agent does not answer", &error)),
+        Ok(Some(_)) => {}
+        Ok(None) => tell("no agent runs on this node yet; start it: edgeagent run"),
+        Err(error) => tell(&format!("the running agent does not answer, restart it: {error}")),
     }
+    log::debug!("joined node.id={}", issued.node_id);
+    print(format_args!("This node joined a swarm as a worker.\n"))
+}
+
+/// Speaks to the person, beside what a script reads from standard output.
+#[expect(clippy::print_stderr, reason = "a message to the person at the terminal")]
+fn tell(message: &str) {
+    eprintln!("edgeagent: {message}");
 }
 
 /// One line that says what an operator can compare before accepting the node.
-#[expect(clippy::print_stderr, reason = "a message to the person who waits")]
 fn tell_pending(pending: &PendingCertificate) {
-    eprintln!(
-        "edgeagent: waiting for the managers to sign the certificate of node {} (key {})",
+    tell(&format!(
+        "waiting for the managers to sign the certificate of node {} (key {})",
         pending.node_id,
         node::fingerprint(pending)
-    );
+    ));
 }
 
 fn failure(error: JoinError) -> Failure {

@@ -160,7 +160,6 @@ pub(super) fn logs(config: &Config, arguments: &Logs) -> Result<(), Failure> {
             if !arguments.follow {
                 return Ok(());
             }
-            #[expect(clippy::disallowed_methods, reason = "a command of its own waits for lines")]
             thread::sleep(LOG_FOLLOW_INTERVAL);
             continue;
         }

@@ -156,11 +156,13 @@ impl Enrolment<'_> {
         let node_id = channel
             .issue_certificate(&request.csr, Some(token.expose()), availability)
             .await
-            .map_err(|cause| match cause {
-                CallError::Status { code: Code::InvalidArgument, .. } => {
-                    JoinError::UnknownToken { addr: addr.clone() }
+            .map_err(|cause| {
+                let addr = addr.clone();
+                if let CallError::Status { code: Code::InvalidArgument, .. } = cause {
+                    JoinError::UnknownToken { addr }
+                } else {
+                    JoinError::Call { addr, cause }
                 }
-                cause => JoinError::Call { addr: addr.clone(), cause },
             })?;
         let pending = PendingCertificate { node_id, key: request.key, csr: request.csr };
         let mut identity = Identity {

@@ -27,7 +27,8 @@ use crate::{
     config::Config,
     limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX},
     model::{
-        Availability, Identity, NodeCertificate, NodeDescription, NodeId, Runtime, SessionMessage,
+        Availability, Identity, NodeCertificate, NodeDescription, NodeId, NodeRecord,
+        NodeRole, Runtime, SessionMessage,
         TaskId, TaskRecord, TaskState, UnixTime, chain,
     },
     rpc::{self, Channel, Link, LinkEvent, Target},
@@ -480,6 +481,10 @@ impl<'a> Member<'a> {
                 "an operator removed this node from the swarm; its tasks are stopped. To join \
                  again: edgeagent leave, then edgeagent join",
             ),
+            SessionPhase::Ready if session.node.is_some_and(is_promoted) => String::from(
+                "an operator promoted this node, and edgeagent is only ever a worker: it works \
+                 on, but does not renew its certificate. On a manager: docker node demote",
+            ),
             SessionPhase::Ready => String::new(),
             SessionPhase::Connecting | SessionPhase::BackingOff | SessionPhase::Left => {
                 session.last_loss.map(ToString::to_string).unwrap_or_default()
@@ -536,6 +541,11 @@ pub(crate) fn report(record: &TaskRecord) -> TaskReport {
             .filter(|_| status.state.is_terminal())
             .map(|container| container.exit_code),
     }
+}
+
+/// A manager wishes, or thinks, that this node is one too.
+fn is_promoted(node: &NodeRecord) -> bool {
+    node.role == NodeRole::Manager || node.desired_role == NodeRole::Manager
 }
 
 const fn availability(availability: Availability) -> &'static str {

@@ -26,7 +26,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use smol::{LocalExecutor, Timer, channel::Receiver, future};
+use smol::{Async, LocalExecutor, Timer, channel::Receiver, future};
 
 use self::{
     control::{Question, Request, Response, StatusReport},
@@ -41,11 +41,12 @@ use crate::{
     ca::{ChainError, Issued, PinnedRoot, key_fingerprint},
     config::Config,
     image::{self, Store, StoreError},
-    limits::IDENTITY_RETRY,
+    limits::{IDENTITY_RETRY, LOCK_ATTEMPTS, LOCK_PAUSE},
     model::{Identity, NodeCertificate, Now, PendingCertificate, Platform, UnixTime, chain},
     rpc::TlsError,
     seal::{FileError, IdentityStore, OpenError, SealError, Sealer, TaskStore},
     shim::Program,
+    sys,
 };
 
 /// Why the agent can not run.
@@ -75,6 +76,8 @@ pub enum RunError {
     Tls(TlsError),
     /// The task records can not be read.
     Tasks(FileError),
+    /// Signals can not be waited for.
+    Signals(io::Error),
 }
 
 impl fmt::Display for RunError {
@@ -92,6 +95,7 @@ impl fmt::Display for RunError {
             Self::Images(_) => f.write_str("the image store can not be used"),
             Self::Program(_) => f.write_str("the agent's own program can not be protected"),
             Self::Tls(_) => f.write_str("the identity does not make a TLS configuration"),
+            Self::Signals(_) => f.write_str("signals can not be waited for"),
             Self::Tasks(_) => f.write_str("the task records can not be read"),
         }
     }
@@ -100,7 +104,7 @@ impl fmt::Display for RunError {
 impl Error for RunError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Place { cause, .. } | Self::Program(cause) => Some(cause),
+            Self::Place { cause, .. } | Self::Program(cause) | Self::Signals(cause) => Some(cause),
             Self::Seal(cause) => Some(cause),
             Self::Open(cause) => Some(cause),
             Self::Images(cause) => Some(cause),
@@ -134,14 +138,15 @@ pub(crate) struct NodeState {
     program: Rc<Program>,
 }
 
-/// Runs the agent until it is killed.
+/// Runs the agent until SIGTERM or SIGINT.
 ///
-/// There is no clean-up on a signal, on purpose: what the agent must not lose is stored before
-/// it matters, and its tasks are meant to outlive it.
+/// Either signal only ends the loop: what the agent must not lose is stored before it matters,
+/// so that SIGKILL does no more harm, and its tasks are meant to outlive it.
 ///
 /// # Errors
 /// [`RunError`] when the agent can not begin.
 pub fn run(config: Config) -> Result<(), RunError> {
+    let stop = sys::termination_fd().and_then(Async::new).map_err(RunError::Signals)?;
     // A core file would hold keys and secrets, and so would a debugger's view of this process.
     let private = rustix::process::DumpableBehavior::NotDumpable;
     if let Err(error) = rustix::process::set_dumpable_behavior(private) {
@@ -166,7 +171,15 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let executor = Rc::new(LocalExecutor::new());
     let (asked, questions) = smol::channel::bounded(4);
     let served = executor.spawn(control::serve(Rc::clone(&executor), listener, asked));
-    let ended = future::block_on(executor.run(live(&executor, &state, sealer, &questions)));
+    let stopped = async {
+        // An error here would be one of epoll itself: stopping is all that is left.
+        let _asked = stop.readable().await;
+        log::info!("stopping; the tasks of this node go on");
+        Ok(())
+    };
+    let ended = future::block_on(
+        executor.run(future::or(stopped, live(&executor, &state, sealer, &questions))),
+    );
     drop(served);
     ended
 }
@@ -308,11 +321,13 @@ fn lock(exec_root: &Path) -> Result<fs::File, RunError> {
         .write(true)
         .open(&path)
         .map_err(place)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(RunError::AlreadyRunning { exec_root: exec_root.to_owned() })
+    // A child that a killed agent had just forked holds the lock until it runs its program.
+    for pause in [LOCK_PAUSE; LOCK_ATTEMPTS] {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(pause),
+            Err(error) => return Err(place(error.into())),
         }
-        Err(error) => Err(place(error.into())),
     }
+    Err(RunError::AlreadyRunning { exec_root: exec_root.to_owned() })
 }

@@ -218,7 +218,7 @@ async fn start(context: &Context, task: &Task, controller: &mut Controller) -> O
 }
 
 async fn wait(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
-    if let Err(gone) = known(context, task, controller) {
+    if let Err(gone) = known(context, task, controller).await {
         return gone;
     }
     let Some(shim) = controller.shim.as_mut() else { return no_container(task) };
@@ -229,7 +229,7 @@ async fn wait(context: &Context, task: &Task, controller: &mut Controller) -> Ou
 }
 
 async fn shutdown(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
-    if known(context, task, controller).is_err() {
+    if known(context, task, controller).await.is_err() {
         return Outcome::Done;
     }
     if let Some(shim) = controller.shim.as_mut() {
@@ -284,13 +284,25 @@ fn writable_dir(data_root: &Path, task: &TaskId) -> PathBuf {
     data_root.join("containers").join(task.as_str())
 }
 
-/// Makes sure that the controller has its shim, if there ever was one.
-fn known(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), Outcome> {
+/// Makes sure that the controller has its shim, if there ever was one, and knows its container.
+async fn known(
+    context: &Context,
+    task: &Task,
+    controller: &mut Controller,
+) -> Result<(), Outcome> {
     if controller.shim.is_some() {
         return Ok(());
     }
     match attach(context, task, controller) {
-        Ok(true) => Ok(()),
+        Ok(true) => {
+            if let Some(shim) = &controller.shim
+                && let Ok(started) = shim.started().await
+            {
+                controller.container = Some(started.container);
+                controller.pid = started.pid;
+            }
+            Ok(())
+        }
         Ok(false) => Err(no_container(task)),
         Err(reason) => Err(Outcome::Fatal(reason)),
     }

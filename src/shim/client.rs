@@ -195,10 +195,10 @@ fn sealed(bundle: &Bundle) -> io::Result<fs::File> {
 }
 
 /// A path that fits into a socket address however deep the folder is.
-pub(super) fn short_name(dir: &Path) -> io::Result<(rustix::fd::OwnedFd, PathBuf)> {
+pub(super) fn short_name(dir: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(dir, flags, Mode::empty())?;
-    let number = rustix::fd::AsRawFd::as_raw_fd(&fd);
+    let fd = open(dir, flags, Mode::empty())?;
+    let number = fd.as_raw_fd();
     Ok((fd, PathBuf::from(format!("/proc/self/fd/{number}/{}", record::SOCKET))))
 }
 

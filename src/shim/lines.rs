@@ -1,8 +1,8 @@
 //! Cuts a container's output into lines.
 
-use crate::limits::LOG_PIECE_BYTES;
+use crate::limits::LOG_PIECE_MAX_BYTES;
 
-/// One stream's unfinished line; holds at most [`LOG_PIECE_BYTES`], and no memory while there
+/// One stream's unfinished line; holds at most [`LOG_PIECE_MAX_BYTES`], and no memory while there
 /// is none.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
@@ -14,7 +14,7 @@ impl Lines {
     /// that are too long.
     pub(super) fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
         while !bytes.is_empty() {
-            let room = LOG_PIECE_BYTES.saturating_sub(self.rest.len());
+            let room = LOG_PIECE_MAX_BYTES.saturating_sub(self.rest.len());
             let end = bytes.iter().take(room).position(|b| *b == b'\n').map(|at| at + 1);
             let (now, later) = bytes.split_at(end.unwrap_or(room).min(bytes.len()));
             let whole = end.is_some() || now.len() == room;
@@ -61,12 +61,12 @@ mod tests {
 
     #[test]
     fn a_long_line_comes_in_pieces_and_nothing_is_lost() {
-        let mut input = vec![b'x'; 3 * LOG_PIECE_BYTES + 5];
+        let mut input = vec![b'x'; 3 * LOG_PIECE_MAX_BYTES + 5];
         input.push(b'\n');
-        for size in [1000, LOG_PIECE_BYTES, LOG_PIECE_BYTES + 1, input.len()] {
+        for size in [1000, LOG_PIECE_MAX_BYTES, LOG_PIECE_MAX_BYTES + 1, input.len()] {
             let got = cut(&input, size);
             assert_eq!(got.len(), 4, "{size}");
-            assert!(got.iter().take(3).all(|l| l.len() == LOG_PIECE_BYTES));
+            assert!(got.iter().take(3).all(|l| l.len() == LOG_PIECE_MAX_BYTES));
             assert_eq!(got.concat(), input);
         }
     }

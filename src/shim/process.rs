@@ -304,7 +304,7 @@ impl Shim {
     }
 
     fn read_outputs(&mut self, ready: [bool; 2]) {
-        let mut buffer = [0; limits::LOG_PIECE_BYTES];
+        let mut buffer = [0; limits::LOG_PIECE_MAX_BYTES];
         for (output, ready) in self.outputs.iter_mut().zip(ready) {
             let Some(pipe) = output.pipe.as_ref().filter(|_| ready) else { continue };
             let stream = output.stream;

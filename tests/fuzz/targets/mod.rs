@@ -1,23 +1,26 @@
 //! What outside bytes may reach, one file per parser; each has a folder of seeds in `corpus/`.
 
-mod assignments;
-mod assignments_message;
-mod certificate;
-mod config;
-mod grpc_frame;
-mod image_config;
-mod image_manifest;
-mod image_reference;
-mod join_token;
-mod layer_tar;
-mod log_ring;
-mod sealed_record;
-mod session_message;
-mod shim_frame;
-mod template;
+pub mod assignments;
+pub mod assignments_message;
+pub mod certificate;
+pub mod config;
+pub mod grpc_frame;
+pub mod image_config;
+pub mod image_manifest;
+pub mod image_reference;
+pub mod join_token;
+pub mod layer_tar;
+pub mod log_ring;
+pub mod sealed_record;
+pub mod session_message;
+pub mod shim_frame;
+pub mod template;
+
+/// A fuzz target: takes any bytes, and panics when something is wrong.
+pub type Target = fn(&[u8]);
 
 /// Every target, by its name.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Target)] = &[
     ("assignments", assignments::run),
     ("assignments_message", assignments_message::run),
     ("certificate", certificate::run),
