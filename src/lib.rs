@@ -34,6 +34,9 @@
 //! `use crate::` points down this list only; `tests/layers.rs` reads the source and fails
 //! otherwise. In reading order from the bottom:
 
+pub mod agent;
+pub mod ca;
+mod container;
 pub mod limits;
 pub mod model;
 // pure
@@ -53,3 +56,7 @@ pub mod shim;
 // what holds it together
 pub mod cli;
 pub mod node;
+pub mod spec;
+pub mod shim;
+#[expect(unsafe_code, reason = "the one file that may; see its head")]
+pub mod sys;

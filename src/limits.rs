@@ -307,3 +307,70 @@ pub const LOG_MAX_FILES: u32 = 1000;
 
 /// Bytes read of the host's `/etc/resolv.conf`; what follows is not passed on.
 pub const RESOLV_CONF_MAX_BYTES: u64 = 16 * 1024;
+
+// --- spec ---
+
+/// Least memory limit of a container (moby `daemon/daemon_unix.go`, `linuxMinMemory`).
+pub const CONTAINER_MEMORY_MIN_BYTES: u64 = 6 * 1024 * 1024;
+
+/// Least CPU limit: 0.01 CPU, for the kernel takes no quota below 1 ms.
+pub const CONTAINER_NANO_CPUS_MIN: u64 = 10_000_000;
+
+/// Bytes that one template may expand to, and any value within it: more than the largest secret
+/// or config (1000 KiB, swarmkit `manager/controlapi/config.go`). A longer one is an error.
+pub const TEMPLATE_MAX_BYTES: usize = 1024 * 1024;
+
+/// Work that one template may do, one per step and per byte made: some tens of milliseconds on a
+/// small device. More is an error.
+pub const TEMPLATE_MAX_WORK: usize = 8 * 1024 * 1024;
+
+/// Blocks and parentheses within each other in a template; deeper is an error, before the stack
+/// ends.
+pub const TEMPLATE_MAX_DEPTH: usize = 50;
+// --- runner: sys, container, shim ---
+
+/// Period of CPU limits, microseconds: Docker's (moby `daemon/daemon_unix.go`).
+pub const CPU_PERIOD_MICROSECONDS: u64 = 100_000;
+
+/// How often processes of a dying container are killed anew. Those that fork meanwhile are
+/// caught by a later round; then removing fails and is tried again by the caller.
+pub const CGROUP_KILL_ROUNDS: u32 = 500;
+
+/// Pause between two such rounds.
+pub const CGROUP_KILL_PAUSE: Duration = Duration::from_millis(2);
+
+/// Links followed while a path is resolved by hand; as the kernel. One more is `ELOOP`.
+pub const SYMLINKS_MAX: usize = 40;
+
+/// Tries of `openat2` while something is renamed around it; then it is an error.
+pub const RESOLVE_TRIES: u32 = 32;
+
+/// Bytes read of a container's `/etc/passwd` or `/etc/group`; the rest is not looked at.
+pub const ACCOUNT_FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// Bytes of the reason why a container did not start; the rest is cut off.
+pub const START_ERROR_MAX_BYTES: usize = 2048;
+
+/// Bytes of a frame between agent and shim without its length; a longer one ends the connection.
+pub const SHIM_FRAME_MAX_BYTES: usize = 4096;
+
+/// Bytes of a bundle: 64 secrets and configs of the largest allowed size. More is refused.
+pub const BUNDLE_MAX_BYTES: u64 = 64 << 20;
+
+/// Bytes of a record file of a task: an exit record holds one start error.
+pub const SHIM_RECORD_MAX_BYTES: u64 = 64 << 10;
+
+/// Connections that a shim serves; a further one is closed at once. The agent needs one, a
+/// restarted agent a second while the first dies.
+pub const SHIM_CONNECTIONS_MAX: usize = 4;
+
+/// Longest line of a container's output that is kept in one piece, bytes; Docker's (moby
+/// `daemon/logger/copier.go`).
+pub const LOG_PIECE_BYTES: usize = 16 << 10;
+
+/// After the container's init ended, output is read for at most this long: something outside
+/// may hold the pipe open.
+pub const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// How long the agent waits for a shim that closed its socket to be gone; then it is killed.
+pub const SHIM_EXIT_TIME: Duration = Duration::from_secs(2);

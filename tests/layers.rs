@@ -2,6 +2,8 @@
 //!
 //! A module may name `crate::` paths of its own and of the modules in its row, nothing else.
 
+#![cfg(test)]
+
 use std::{
     fs,
     path::{Path, PathBuf},

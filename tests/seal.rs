@@ -253,7 +253,7 @@ mod tests {
             flipped[at] ^= 1;
             fs::write(root.join("tasks/b"), &flipped).unwrap();
             let loaded = store.load_all().unwrap();
-            assert_eq!(loaded.records, [a.clone()], "byte {at}");
+            assert_eq!(loaded.records, std::slice::from_ref(&a), "byte {at}");
             assert_eq!(loaded.damaged.len(), 2);
         }
         store.save(&b).unwrap();
@@ -290,7 +290,7 @@ mod tests {
             identity.pending.as_ref().unwrap().key.expose(),
             b"PASSWORD=hunter2",
         ];
-        let mut folders = vec![root.clone()];
+        let mut folders = vec![root];
         let mut files = 0;
         while let Some(folder) = folders.pop() {
             assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);

@@ -26,7 +26,11 @@ impl Remotes {
     pub(super) fn new(managers: Vec<Peer>, seeds: Vec<String>) -> Self {
         let managers =
             managers.into_iter().map(|peer| WeightedPeer { peer, weight: OBSERVATION }).collect();
-        let seeds = seeds.into_iter().map(|addr| Peer { node_id: String::new(), addr }).collect();
+        let seeds = seeds
+            .into_iter()
+            .filter(|addr| !addr.is_empty())
+            .map(|addr| Peer { node_id: String::new(), addr })
+            .collect();
         Self { managers, seeds }
     }
 

@@ -117,14 +117,18 @@ impl fmt::Debug for JoinToken {
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::FipsRequired {
+            return f.write_str(
+                "this join token is of a cluster that demands FIPS, and this build is not \
+                 FIPS-validated: the node can not join it",
+            );
+        }
         f.write_str("this is not a join token: ")?;
         match self {
             Self::Prefix => f.write_str("it does not start with SWMTKN-"),
             Self::Version => f.write_str("the version after SWMTKN- is neither 1 nor 2"),
             Self::FipsFlag => f.write_str("the FIPS flag after SWMTKN-2- is neither 0 nor 1"),
-            Self::FipsRequired => {
-                f.write_str("the cluster demands FIPS, and this build is not FIPS-validated")
-            }
+            Self::FipsRequired => Ok(()),
             Self::Parts { found, expected } => {
                 write!(f, "it has {found} parts between dashes, {expected} are needed")
             }
@@ -145,19 +149,7 @@ impl fmt::Display for TokenError {
                 f.write_str("the secret (the last part) holds other characters than 0-9 and a-z")
             }
         }?;
-        match self {
-            Self::FipsRequired => Ok(()),
-            Self::Prefix
-            | Self::Version
-            | Self::FipsFlag
-            | Self::Parts { .. }
-            | Self::DigestLength { .. }
-            | Self::DigestCharacters
-            | Self::SecretLength { .. }
-            | Self::SecretCharacters => {
-                f.write_str("; `docker swarm join-token worker` on a manager shows the right one")
-            }
-        }
+        f.write_str("; `docker swarm join-token worker` on a manager shows the right one")
     }
 }
 

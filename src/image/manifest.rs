@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Media types that a registry is asked for.
-pub const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, \
+pub(super) const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.oci.image.index.v1+json";

@@ -4,22 +4,31 @@
 //! the same binary ([`fetch_main`]) that streams one image into the store and exits, so that its
 //! memory and its mistakes go with it. Nothing here decides whether to pull.
 
+mod archive;
+mod auth;
+mod child;
 mod digest;
+mod fetch;
 mod layer;
 mod manifest;
 mod packing;
 mod platform;
+mod protocol;
+mod pull;
 mod reference;
+mod registry;
 mod store;
 mod tar;
 mod tree;
 
+pub use child::fetch_main;
 pub use digest::{Digest, DigestError};
-pub use layer::LayerError;
+pub use fetch::{FETCH_ARGV0, Fetch, FetchError, fetch};
 pub use manifest::{
     Configuration, Descriptor, Document, Index, IndexEntry, Manifest, ManifestError,
 };
 pub use platform::{fitness, host_platform, platform_name, platform_of_machine};
+pub use protocol::{FetchEvent, FetchFailure, FetchRequest, What};
 pub use reference::{DOCKER_HUB, Reference, ReferenceError};
 pub use store::{Pruned, Store, StoreError};
 pub use tar::{Archive, Entry, EntryKind, TarError};

@@ -17,7 +17,10 @@ use prost::{
 
 use super::{proto, task};
 use crate::{
-    limits::{ASSIGNMENT_MAX_BYTES, ASSIGNMENTS_MAX_CHANGES, HEARTBEAT_MAX, HEARTBEAT_MIN},
+    limits::{
+        ASSIGNMENT_MAX_BYTES, ASSIGNMENTS_MAX_CHANGES, HEARTBEAT_MAX, HEARTBEAT_MIN,
+        STATUS_TEXT_MAX_BYTES,
+    },
     model::{
         AssignmentSet, Availability, Change, Config, ConfigId, GenericResource, IdError,
         IssuanceState, LogLine, LogOptions, LogSelector, LogStream, LogSubscription,
@@ -453,6 +456,11 @@ pub(super) fn status(wire: proto::TaskStatus) -> TaskStatus {
     }
 }
 
+/// A part of a character may be lost at the cut; managers do not check.
+fn bounded(text: &str) -> Vec<u8> {
+    text.bytes().take(STATUS_TEXT_MAX_BYTES).collect()
+}
+
 pub(super) fn status_update(task: &TaskId, status: &TaskStatus) -> proto::TaskStatusUpdate {
     let port = |port: &PortConfig| proto::PortConfig {
         protocol: match port.protocol {
@@ -472,8 +480,8 @@ pub(super) fn status_update(task: &TaskId, status: &TaskStatus) -> proto::TaskSt
         status: Some(proto::TaskStatus {
             timestamp: Some(timestamp(status.at)),
             state: status.state.number(),
-            message: status.message.as_bytes().to_vec(),
-            err: status.err.as_bytes().to_vec(),
+            message: bounded(&status.message),
+            err: bounded(&status.err),
             container: status.container.as_ref().map(|container| proto::ContainerStatus {
                 container_id: container.id.as_str().into(),
                 pid: container.pid,
@@ -539,5 +547,186 @@ pub(super) fn log_message(context: &proto::LogContext, line: LogLine) -> proto::
             LogStream::Stderr => 2,
         },
         data: line.data,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(tag: u32, bytes: &[u8], out: &mut Vec<u8>) {
+        prost::encoding::bytes::encode(tag, &bytes.to_vec(), out);
+    }
+
+    fn set(changes: &[proto::AssignmentChange]) -> Vec<u8> {
+        let mut data = Vec::new();
+        for change in changes {
+            put(4, &change.encode_to_vec(), &mut data);
+        }
+        data
+    }
+
+    fn secret(id: &str, action: i32) -> proto::AssignmentChange {
+        let secret = proto::Secret { id: id.into(), spec: None };
+        let item = Some(proto::assignment::Item::Secret(secret));
+        proto::AssignmentChange { assignment: Some(proto::Assignment { item }), action }
+    }
+
+    #[test]
+    fn one_bad_change_costs_only_itself() {
+        let mut data = set(&[secret("a/b", 0), secret("good", 1), secret("odd", 7)]);
+        put(4, b"\xff\xff", &mut data);
+        put(4, &[], &mut data);
+        put(4, &vec![0; ASSIGNMENT_MAX_BYTES + 1], &mut data);
+        put(99, b"from the future", &mut data);
+        put(3, b"2", &mut data);
+        let set = assignments(&data).unwrap();
+        assert_eq!(set.changes, [Change::RemoveSecret(SecretId::new("good").unwrap())]);
+        assert_eq!((set.kind, &*set.results_in), (SetKind::Complete, "2"));
+    }
+
+    #[test]
+    fn a_set_of_too_many_changes_is_refused() {
+        let data = b"\x22\0".repeat(ASSIGNMENTS_MAX_CHANGES);
+        assert!(assignments(&data).unwrap().changes.is_empty());
+        let data = b"\x22\0".repeat(ASSIGNMENTS_MAX_CHANGES + 1);
+        assert!(matches!(assignments(&data), Err(MessageError::TooMany { .. })));
+    }
+
+    #[test]
+    fn a_set_cut_anywhere_is_an_error_or_a_shorter_set() {
+        let whole = set(&[secret("one", 0), secret("two", 0)]);
+        let mut errors = 0;
+        for end in 0..whole.len() {
+            match assignments(whole.get(..end).unwrap()) {
+                Ok(set) => assert!(set.changes.len() < 2),
+                Err(_) => errors += 1,
+            }
+        }
+        assert_eq!(errors, whole.len() - 2);
+        // A length that no memory could hold.
+        assert!(assignments(b"\x22\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01").is_err());
+    }
+
+    #[test]
+    fn a_session_message_needs_its_id_and_nothing_else() {
+        let wire = proto::SessionMessage {
+            session_id: b"s1".to_vec(),
+            node: Some(proto::Node { id: b"not an id".to_vec(), ..Default::default() }),
+            managers: vec![proto::WeightedPeer::default()],
+            root_ca: Vec::new(),
+        };
+        let message = session_message(&wire.encode_to_vec()).unwrap();
+        assert_eq!(message.node, None);
+        assert!(message.managers.is_empty(), "a manager without an address is none");
+        let wire = proto::SessionMessage::default();
+        assert!(matches!(session_message(&wire.encode_to_vec()), Err(MessageError::Missing(_))));
+    }
+
+    #[test]
+    fn an_order_to_rotate_is_seen() {
+        let certificate = proto::Certificate {
+            status: Some(proto::IssuanceStatus { state: 5, err: Vec::new() }),
+            ..Default::default()
+        };
+        let node = proto::Node {
+            id: b"n1".to_vec(),
+            spec: Some(proto::NodeSpec { desired_role: 1, availability: 2 }),
+            certificate: Some(certificate),
+            role: 0,
+        };
+        let record = node_record(&node).unwrap();
+        assert_eq!(record.certificate, IssuanceState::Rotate);
+        assert_eq!((record.role, record.desired_role), (NodeRole::Worker, NodeRole::Manager));
+        assert_eq!(record.availability, Availability::Drain);
+    }
+
+    #[test]
+    fn an_unknown_state_counts_as_the_one_below() {
+        assert_eq!(state(512), TaskState::Running);
+        assert_eq!(state(600), TaskState::Complete);
+        assert_eq!(state(-1), TaskState::New);
+        assert_eq!(state(i32::MAX), TaskState::Orphaned);
+    }
+
+    #[test]
+    fn a_heartbeat_is_never_a_busy_loop_nor_forgotten() {
+        let period = |seconds, nanos| {
+            let period = Some(proto::Duration { seconds, nanos });
+            heartbeat_period(&proto::HeartbeatResponse { period })
+        };
+        assert_eq!(period(5, 250_000_000), Duration::from_millis(5250));
+        assert_eq!(period(-5, 0), HEARTBEAT_MIN);
+        assert_eq!(period(i64::MAX, i32::MAX), HEARTBEAT_MAX);
+        assert_eq!(heartbeat_period(&proto::HeartbeatResponse::default()), HEARTBEAT_MIN);
+    }
+
+    #[test]
+    fn log_options_are_read_as_docker_means_them() {
+        let read = |streams: Vec<i32>, tail| {
+            let options = proto::LogSubscriptionOptions {
+                streams,
+                tail,
+                follow: true,
+                since: Some(proto::Timestamp { seconds: 1, nanos: 5 }),
+            };
+            let wire = proto::SubscriptionMessage {
+                id: b"sub".to_vec(),
+                options: Some(options),
+                ..Default::default()
+            };
+            subscription(&wire.encode_to_vec()).unwrap().options
+        };
+        for (tail, lines) in
+            [(0, None), (-1, Some(0)), (-11, Some(10)), (3, None), (i64::MIN, Some((1 << 63) - 1))]
+        {
+            assert_eq!(read(vec![], tail).tail, lines, "{tail}");
+        }
+        let options = read(vec![2], 0);
+        assert_eq!((options.stdout, options.stderr), (false, true));
+        assert_eq!(options.since, Some(UnixTime::from_nanos(1_000_000_005)));
+        let options = read(vec![], 0);
+        assert_eq!((options.stdout, options.stderr), (true, true));
+        // The unpacked form, which older encoders send.
+        let mut data = Vec::new();
+        put(1, b"sub", &mut data);
+        put(3, b"\x08\x01\x08\x02", &mut data);
+        let options = subscription(&data).unwrap().options;
+        assert_eq!((options.stdout, options.stderr), (true, true));
+        assert!(subscription(&[]).is_err());
+    }
+
+    #[test]
+    fn a_status_keeps_its_numbers_and_bounds_its_text() {
+        let status = TaskStatus {
+            at: UnixTime::from_nanos(-1),
+            state: TaskState::Failed,
+            message: "started".to_owned(),
+            err: "x".repeat(STATUS_TEXT_MAX_BYTES + 1),
+            container: None,
+            ports: Vec::new(),
+        };
+        let wire = status_update(&TaskId::new("t1").unwrap(), &status).status.unwrap();
+        let at = wire.timestamp.unwrap();
+        assert_eq!((at.seconds, at.nanos, wire.state), (-1, 999_999_999, 704));
+        assert_eq!(wire.err.len(), STATUS_TEXT_MAX_BYTES);
+        assert_eq!(super::status(wire).at, status.at);
+    }
+
+    #[test]
+    fn a_node_always_describes_an_engine() {
+        let node = NodeDescription {
+            hostname: "edge".to_owned(),
+            architecture: "armv7l".to_owned(),
+            resources: crate::model::NodeResources::default(),
+            engine_version: String::new(),
+            engine_labels: BTreeMap::new(),
+            plugins: Vec::new(),
+            tls_info: crate::model::TlsInfo::default(),
+        };
+        let request =
+            proto::SessionRequest { description: Some(description(&node)), session_id: Vec::new() };
+        let read = proto::SessionRequest::decode(&*request.encode_to_vec()).unwrap();
+        assert!(read.description.unwrap().engine.is_some());
     }
 }

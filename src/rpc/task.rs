@@ -194,7 +194,11 @@ fn mount(wire: proto::Mount) -> Mount {
                 options: VolumeOptions {
                     no_copy: options.nocopy,
                     labels: map(options.labels),
-                    driver: options.driver_config.map(driver),
+                    // Managers send an empty one when nobody chose a driver.
+                    driver: options
+                        .driver_config
+                        .map(driver)
+                        .filter(|driver| *driver != Driver::default()),
                     subpath: text(options.subpath),
                 },
             }
@@ -246,5 +250,95 @@ fn privileges(wire: proto::Privileges) -> Privileges {
         },
         apparmor_disabled: wire.apparmor.is_some_and(|apparmor| apparmor.mode == 1),
         no_new_privileges: wire.no_new_privileges,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire() -> proto::Task {
+        proto::Task {
+            id: b"task1".to_vec(),
+            service_id: b"service1".to_vec(),
+            node_id: b"node1".to_vec(),
+            ..proto::Task::default()
+        }
+    }
+
+    fn with(container: proto::ContainerSpec) -> proto::Task {
+        let runtime = Some(proto::task_spec::Runtime::Container(container));
+        proto::Task { spec: Some(proto::TaskSpec { runtime, resources: None }), ..wire() }
+    }
+
+    fn container_of(wire: proto::Task) -> ContainerSpec {
+        let Runtime::Container(spec) = task(wire).unwrap().runtime else { panic!() };
+        spec
+    }
+
+    #[test]
+    fn a_task_of_nothing_but_identifiers_is_a_task() {
+        let task = task(wire()).unwrap();
+        assert_eq!(task.runtime, Runtime::Unknown);
+        assert!(task.networks.is_empty() && task.ports.is_empty() && task.log_driver.is_none());
+    }
+
+    #[test]
+    fn text_that_is_no_utf8_costs_no_task() {
+        let env = vec![b"A=\xff".to_vec()];
+        let spec = container_of(with(proto::ContainerSpec { env, ..Default::default() }));
+        assert_eq!(spec.env, ["A=\u{fffd}"]);
+    }
+
+    #[test]
+    fn absent_and_empty_parts_are_told_apart() {
+        let spec = container_of(with(proto::ContainerSpec::default()));
+        assert_eq!((spec.init, spec.stop_grace_seconds, spec.health), (None, None, None));
+        let spec = container_of(with(proto::ContainerSpec {
+            init: Some(proto::BoolValue::default()),
+            stop_grace_period: Some(proto::Duration::default()),
+            healthcheck: Some(proto::HealthConfig { retries: -1, ..Default::default() }),
+            privileges: Some(proto::Privileges {
+                credential_spec: Some(proto::CredentialSpec::default()),
+                selinux_context: Some(proto::SelinuxContext::default()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }));
+        assert_eq!((spec.init, spec.stop_grace_seconds), (Some(false), Some(0)));
+        assert_eq!(spec.health, Some(HealthSpec::default()));
+        assert_eq!(spec.privileges, Privileges::default());
+    }
+
+    #[test]
+    fn unknown_numbers_have_a_safe_meaning() {
+        let mounts = vec![proto::Mount { r#type: 9, ..Default::default() }.encode_to_vec()];
+        let spec = container_of(with(proto::ContainerSpec {
+            mounts,
+            privileges: Some(proto::Privileges {
+                seccomp: Some(proto::SeccompOpts { mode: 9, profile: Vec::new() }),
+                apparmor: Some(proto::ApparmorOpts { mode: 9 }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }));
+        assert_eq!(spec.mounts.first().unwrap().source, MountSource::Unknown(9));
+        assert_eq!(spec.privileges, Privileges::default());
+        assert_eq!(propagation(9), Propagation::RPrivate);
+    }
+
+    #[test]
+    fn a_container_that_would_lack_a_mount_or_secret_is_no_task() {
+        let secret = proto::FileReference { id: b"../etc".to_vec(), ..Default::default() };
+        for container in [
+            proto::ContainerSpec { secrets: vec![secret.encode_to_vec()], ..Default::default() },
+            proto::ContainerSpec { mounts: vec![b"\xff".to_vec()], ..Default::default() },
+            proto::ContainerSpec {
+                mounts: vec![Vec::new(); TASK_MAX_LIST + 1],
+                ..Default::default()
+            },
+        ] {
+            assert!(task(with(container)).is_err());
+        }
     }
 }

@@ -43,3 +43,57 @@ fn identifier(folder: &Path, path: &str) -> Option<Vec<u8>> {
     let (_, name) = path.rsplit_once('/')?;
     Some([name.as_bytes(), b"=", content].concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn machine(name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let root = std::env::temp_dir().join(format!("edgeagent-{}-{name}", std::process::id()));
+        for (path, content) in files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        root
+    }
+
+    fn found(name: &str, files: &[(&str, &str)]) -> Vec<String> {
+        let root = machine(name, files);
+        let found = identifiers(&root);
+        fs::remove_dir_all(root).unwrap();
+        found.into_iter().map(|id| String::from_utf8(id).unwrap()).collect()
+    }
+
+    #[test]
+    fn soldered_parts_count_and_cards_do_not() {
+        let machine_id = ("etc/machine-id", "0123456789abcdef\n");
+        let all = found(
+            "all",
+            &[
+                machine_id,
+                ("proc/device-tree/serial-number", "10000000abcdef\0"),
+                ("sys/class/dmi/id/product_uuid", "uuid\n"),
+                ("sys/block/mmcblk0/device/type", "SD\n"),
+                ("sys/block/mmcblk0/device/cid", "card\n"),
+                ("sys/block/mmcblk1/device/type", "MMC\n"),
+                ("sys/block/mmcblk1/device/cid", "chip\n"),
+                ("sys/block/mmcblk1boot0/device/type", "MMC\n"),
+                ("sys/block/mmcblk1boot0/device/cid", "chip\n"),
+                ("sys/block/sda/device/type", "0\n"),
+            ],
+        );
+        assert_eq!(all, ["cid=chip", "product_uuid=uuid", "serial-number=10000000abcdef"]);
+    }
+
+    #[test]
+    fn the_machine_id_counts_only_where_the_hardware_has_no_name() {
+        let machine_id = ("etc/machine-id", "0123456789abcdef\n");
+        assert_eq!(found("plain", &[machine_id]), ["machine-id=0123456789abcdef"]);
+        let zeros = ("proc/device-tree/serial-number", "0000000000000000\0");
+        assert_eq!(found("zeros", &[machine_id, zeros]), ["machine-id=0123456789abcdef"]);
+        assert_eq!(found("none", &[("etc/hostname", "x")]), Vec::<String>::new());
+    }
+}

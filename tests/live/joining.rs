@@ -312,6 +312,7 @@ fn nothing_secret_is_on_disk_in_the_clear() {
                 .arg(agent.data_root()),
         );
         assert_eq!(found.out, "", "{needle:.8}… is in the clear");
+        assert!(!agent.log().contains(needle), "{needle:.8}… is in the log");
     }
 }
 

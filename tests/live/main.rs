@@ -18,6 +18,9 @@
 #![expect(clippy::disallowed_types, reason = "the harness shares one world between threads")]
 #![expect(clippy::print_stdout, reason = "what is printed is shown when a test fails")]
 
+#[path = "../bench/mod.rs"]
+mod bench;
+mod engines;
 mod faults;
 mod fixture;
 mod harness;

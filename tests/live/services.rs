@@ -84,7 +84,7 @@ fn an_update_rolls_and_is_rolled_back() {
     service.await_containers(3, SOON);
     assert_eq!(with_env(&service, "VERSION=2"), 3);
 
-    service.update(&["--rollback"]);
+    world.manager.docker(&["service", "rollback", "--detach", "--quiet", &service.name]);
     wait_until("the rollback to complete", SOON, || service.update_state() == "rollback_completed");
     service.await_containers(3, SOON);
     assert_eq!(with_env(&service, "VERSION=1"), 3);
@@ -210,7 +210,9 @@ fn a_job_runs_to_completion() {
     let (out, _) = service.logs(&[]);
     let mut lines: Vec<&str> = out.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines, ["done 0", "done 1", "done 2", "done 3", "done 4"]);
+    // A slot of zero shows as the node's id, as in dockerd.
+    let node = world.manager.node(agent.name()).unwrap()["ID"].as_str().unwrap().to_owned();
+    assert_eq!(lines, ["done 1", "done 2", "done 3", "done 4", &format!("done {node}")]);
 }
 
 #[test]

@@ -91,20 +91,8 @@ fn what_is_not_done_yet_is_rejected_with_a_reason() {
     }
 }
 
-#[test]
-fn a_container_sees_what_its_service_says() {
-    let Some(world) = world() else { return };
-    let agent = world.agent();
-    let manager = &world.manager;
-    let bind = agent.dir.join("bind");
-    fs::create_dir_all(&bind).unwrap();
-    fs::write(bind.join("file"), "from the host").unwrap();
-    let secret = agent.dir.join("secret");
-    fs::write(&secret, "s3cr3t").unwrap();
-    manager.docker(&["secret", "create", "ea-secret", secret.to_str().unwrap()]);
-    manager.docker(&["config", "create", "ea-config", secret.to_str().unwrap()]);
-
-    let script = r#"
+/// Says what a container sees of itself, one `key=value` a line.
+const INSIDE: &str = r#"
         echo "args=$1,$2"
         echo "env=$FROM_IMAGE,$A,$B"
         echo "slot=$SLOT"
@@ -128,6 +116,20 @@ fn a_container_sees_what_its_service_says() {
         echo "done=yes"
         trap 'exit 0' TERM; while :; do sleep 1000 & wait; done
     "#;
+
+#[test]
+fn a_container_sees_what_its_service_says() {
+    let Some(world) = world() else { return };
+    let agent = world.agent();
+    let manager = &world.manager;
+    let bind = agent.dir.join("bind");
+    fs::create_dir_all(&bind).unwrap();
+    fs::write(bind.join("file"), "from the host").unwrap();
+    let secret = agent.dir.join("secret");
+    fs::write(&secret, "s3cr3t").unwrap();
+    manager.docker(&["secret", "create", "ea-secret", secret.to_str().unwrap()]);
+    manager.docker(&["config", "create", "ea-config", secret.to_str().unwrap()]);
+
     let mount = format!("type=bind,source={},target=/bind,readonly", bind.display());
     let service = Service::create(
         manager,
@@ -170,7 +172,7 @@ fn a_container_sees_what_its_service_says() {
             &world.images.busybox,
             "sh",
             "-c",
-            script,
+            INSIDE,
             "sh",
             "one",
             "and two",
@@ -357,4 +359,12 @@ fn finished_tasks_are_kept_until_they_are_removed_and_then_leave_nothing() {
             Err(format!("{left:#?}, {known} tasks in ps"))
         }
     });
+}
+
+#[test]
+fn an_image_may_be_named_by_tag() {
+    let Some(world) = world() else { return };
+    let agent = world.agent();
+    let task = ended(&world, agent.name(), "tagged", "complete", &[&world.images.tag, "true"]);
+    assert_eq!(task.exit_code, 0);
 }

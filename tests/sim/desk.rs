@@ -28,6 +28,7 @@ impl Desk {
         if start.managers.is_empty() && start.seeds.is_empty() {
             start.managers = vec![nouns::peer("m1")];
         }
+        #[expect(clippy::disallowed_methods, reason = "an origin; only differences count")]
         let epoch = Instant::now();
         let agent = Agent::new(start, now(epoch, 0));
         let mut desk = Self { agent, epoch, first: vec![] };

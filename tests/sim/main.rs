@@ -3,11 +3,17 @@
 //! The agent is the real one; the manager obeys swarm's protocol and can misbehave; the driver
 //! settles operations by seed; the clock is virtual. `EDGEAGENT_SEED=n` replays one seed.
 
+#[cfg(test)]
 mod desk;
+#[cfg(test)]
 mod nouns;
+#[cfg(test)]
 mod random;
+#[cfg(test)]
 mod transcripts;
+#[cfg(test)]
 mod transcripts_tasks;
+#[cfg(test)]
 mod world;
 
 use std::{env, panic};

@@ -9,7 +9,8 @@ use edgeagent::{
         RENEWAL_BACKOFF_MAX, SESSION_BACKOFF_MAX,
     },
     model::{
-        ConfigId, IssuanceState, LinkLoss, NodeRecord, NodeRole, SecretId, TaskState, UnixTime,
+        Change, ConfigId, IssuanceState, LinkLoss, NodeRecord, NodeRole, SecretId, TaskState,
+        UnixTime,
     },
 };
 
@@ -347,15 +348,14 @@ fn secrets_are_for_tasks_that_name_them_and_their_own_come_first() {
     desk.assign(20, incremental("1", "2", vec![secret("s1.t1", "own")]));
     assert_eq!(content(&desk, &t1).as_deref(), Some("own"));
     // Its own secret goes with the task; the common one stays.
-    use edgeagent::model::Change::{RemoveSecret, RemoveTask};
-    desk.assign(30, incremental("2", "3", vec![RemoveTask(t1.clone())]));
+    desk.assign(30, incremental("2", "3", vec![Change::RemoveTask(t1.clone())]));
     desk.settle(40, "t1", Op::Resolve, Outcome::Cancelled);
     desk.done(50, "t1", Op::Remove);
     let again = vec![update(secretive("t1", TaskState::Running))];
     desk.assign(60, incremental("3", "4", again));
     assert_eq!(content(&desk, &t1).as_deref(), Some("common"));
     // A removal and an addition in one message, in the wrong order.
-    let swap = vec![secret("s1", "newer"), RemoveSecret(s1.clone())];
+    let swap = vec![secret("s1", "newer"), Change::RemoveSecret(s1.clone())];
     desk.assign(70, incremental("4", "5", swap));
     assert_eq!(content(&desk, &t1).as_deref(), Some("newer"));
     desk.assign(80, incremental("5", "6", vec![secret("s1", &"x".repeat(FILES_MAX_BYTES))]));

@@ -1,0 +1,652 @@
+//! The container's file systems.
+//!
+//! Everything is mounted in the container's own mount namespace, so nothing can be left behind
+//! on the host. Each mount is made ready at a staging place of ours and then moved onto a
+//! descriptor of its target: no path of the image is ever resolved twice.
+
+use std::{
+    ffi::{CStr, CString},
+    fs, io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{
+        CWD, FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, Uid, fchmod, fchown, fstat, fstatfs,
+        makedev, mknodat, openat, symlinkat,
+    },
+    io::Errno,
+    mount::{
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+        mount_bind, mount_bind_recursive, mount_change, mount_move, mount_remount, move_mount,
+        open_tree, unmount,
+    },
+};
+
+use super::{
+    cgroup, copy, errno_text, names,
+    resolve::{self, Missing},
+};
+use crate::{
+    model::{Bundle, BundleFile, BundleMount, MountKind, Propagation},
+    sys,
+};
+
+const NO_DEVICES_NO_PROGRAMS: MountFlags =
+    MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// moby `oci/defaults.go`, `defaultLinuxMaskedPaths`.
+const MASKED: [&str; 11] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+
+/// moby `oci/defaults.go`, added to the masked paths in 24.0 (power side channel).
+const MASKED_POWER: &str = "/sys/devices/virtual/powercap";
+
+/// moby `oci/defaults.go`, `ReadonlyPaths`.
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Character devices of `/dev`: name, major, minor.
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+/// Links of `/dev`.
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+fn failed(what: &str, error: &io::Error) -> String {
+    format!("{what}: {}", errno_text(error))
+}
+
+/// Builds the whole tree and gives its root. The caller has just left the host's mount
+/// namespace.
+pub(crate) fn build(bundle: &Bundle) -> Result<OwnedFd, String> {
+    let shared = open_shared(bundle)?;
+    let slave = bundle.mounts.iter().any(|m| {
+        matches!(
+            m.kind,
+            MountKind::Bind { propagation: Propagation::Slave | Propagation::RSlave, .. }
+        )
+    });
+    let how =
+        if slave { MountPropagationFlags::DOWNSTREAM } else { MountPropagationFlags::PRIVATE };
+    mount_change("/", how | MountPropagationFlags::REC)
+        .map_err(|e| failed("make mounts private", &e.into()))?;
+
+    let root = overlay(bundle)?;
+    let tree = Tree { root, dir: &bundle.dir, bundle };
+    tree.prepare_stage().map_err(|e| failed("make the staging place", &e))?;
+    tree.defaults()?;
+    for (at, mount) in bundle.mounts.iter().enumerate() {
+        let detached = shared.iter().find(|(index, _)| *index == at).map(|(_, fd)| fd.as_fd());
+        tree.user(mount, detached)?;
+    }
+    tree.names()?;
+    tree.files(&bundle.files)?;
+    Ok(tree.root)
+}
+
+/// Sources of shared mounts, taken before this namespace stops being a peer of the host's.
+fn open_shared(bundle: &Bundle) -> Result<Vec<(usize, OwnedFd)>, String> {
+    let mut found = Vec::new();
+    for (at, wanted) in bundle.mounts.iter().enumerate() {
+        let MountKind::Bind { source, propagation, recursive } = &wanted.kind else { continue };
+        if !matches!(propagation, Propagation::Shared | Propagation::RShared) {
+            continue;
+        }
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        if *recursive {
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        let tree = open_tree(CWD, source, flags).map_err(|e| {
+            failed(&format!("mount {} shared on {}", source.display(), wanted.target), &e.into())
+        })?;
+        found.push((at, tree));
+    }
+    Ok(found)
+}
+
+/// Mounts image and writable layer on `dir/rootfs`. Short links in `dir/l` stand for the layers,
+/// for all options of a mount must fit into one page, and a path may hold a comma.
+fn overlay(bundle: &Bundle) -> Result<OwnedFd, String> {
+    let mut lower: Vec<PathBuf> = bundle.root.layers.iter().rev().cloned().collect();
+    let empty = bundle.dir.join("empty");
+    if lower.is_empty() {
+        lower.push(empty.clone());
+    }
+    let writable = &bundle.root.writable;
+    let prepare = || -> io::Result<()> {
+        let links = bundle.dir.join("l");
+        for dir in [&empty, &links, &bundle.dir.join("rootfs")] {
+            fs::create_dir_all(dir)?;
+        }
+        for (number, layer) in lower.iter().enumerate() {
+            symlink(layer, links.join(number.to_string()))?;
+        }
+        symlink(writable, links.join("w"))?;
+        let top = lower.first().map(fs::metadata).transpose()?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(writable.join("work"))?;
+        let upper = writable.join("upper");
+        fs::create_dir_all(&upper)?;
+        if let Some(top) = top {
+            // The root folder of a container is the image's.
+            chown(&upper, Some(top.uid()), Some(top.gid()))?;
+            fs::set_permissions(&upper, fs::Permissions::from_mode(top.mode() & 0o7777))?;
+        }
+        std::env::set_current_dir(links)
+    };
+    prepare().map_err(|e| failed("prepare the root file system", &e))?;
+    let list: Vec<String> = (0..lower.len()).map(|n| n.to_string()).collect();
+    let options = format!("lowerdir={},upperdir=w/upper,workdir=w/work", list.join(":"));
+    let options = CString::new(options).map_err(|_| "bad layer path".to_owned())?;
+    let root = bundle.dir.join("rootfs");
+    let open = || -> io::Result<OwnedFd> {
+        mount("overlay", &root, "overlay", MountFlags::empty(), options.as_c_str())?;
+        std::env::set_current_dir("/")?;
+        resolve::host(&root)
+    };
+    open().map_err(|e| failed("mount the overlay root", &e))
+}
+
+struct Tree<'a> {
+    root: OwnedFd,
+    dir: &'a Path,
+    bundle: &'a Bundle,
+}
+
+impl Tree<'_> {
+    fn stage(&self) -> PathBuf {
+        self.dir.join("stage")
+    }
+
+    fn stage_file(&self) -> PathBuf {
+        self.dir.join("stage-file")
+    }
+
+    fn prepare_stage(&self) -> io::Result<()> {
+        fs::create_dir_all(self.stage())?;
+        fs::create_dir_all(self.dir.join("secrets"))?;
+        fs::write(self.stage_file(), b"")
+    }
+
+    fn wanted_by_user(&self, target: &str) -> bool {
+        self.bundle.mounts.iter().any(|m| m.target == target)
+    }
+
+    /// Docker's default mounts (moby `oci/defaults.go`).
+    fn defaults(&self) -> Result<(), String> {
+        let none = MountFlags::empty();
+        self.default_mount("proc", "/proc", NO_DEVICES_NO_PROGRAMS, c"")?;
+        let dev = self.default_mount(
+            "tmpfs",
+            "/dev",
+            MountFlags::NOSUID | MountFlags::STRICTATIME,
+            c"mode=755,size=65536k",
+        )?;
+        if dev {
+            self.devices().map_err(|e| failed("fill /dev", &e))?;
+        }
+        self.default_mount(
+            "devpts",
+            "/dev/pts",
+            MountFlags::NOSUID | MountFlags::NOEXEC,
+            c"newinstance,ptmxmode=0666,mode=0620,gid=5",
+        )?;
+        let sys = NO_DEVICES_NO_PROGRAMS | MountFlags::RDONLY;
+        if self.default_mount("sysfs", "/sys", sys, c"")? {
+            self.cgroups()?;
+        }
+        self.default_mount("mqueue", "/dev/mqueue", NO_DEVICES_NO_PROGRAMS, c"")?;
+        self.default_mount(
+            "tmpfs",
+            "/dev/shm",
+            NO_DEVICES_NO_PROGRAMS | none,
+            c"mode=1777,size=67108864",
+        )?;
+        Ok(())
+    }
+
+    /// Mounts one of the default file systems, unless the user has one there. A link at the
+    /// target, or before it, is refused (CVE-2026-47766, CVE-2019-19921).
+    fn default_mount(
+        &self,
+        kind: &str,
+        target: &str,
+        flags: MountFlags,
+        options: &CStr,
+    ) -> Result<bool, String> {
+        if self.wanted_by_user(target) && target != "/proc" {
+            return Ok(false);
+        }
+        let on = || -> io::Result<()> {
+            let place = resolve::make_without_links(self.root.as_fd(), target, Missing::Folder)?;
+            mount(kind, self.stage(), kind, flags, options)?;
+            self.place(&self.stage(), place.as_fd())
+        };
+        on().map_err(|e| failed(&format!("mount {kind} on {target}"), &e))?;
+        Ok(true)
+    }
+
+    /// Moves what is mounted at a staging place onto its target.
+    fn place(&self, stage: &Path, target: BorrowedFd<'_>) -> io::Result<()> {
+        mount_move(stage, resolve::name_of(target)).map_err(|e| {
+            // The next mount must find the place free.
+            match unmount(stage, UnmountFlags::DETACH) {
+                Ok(()) | Err(_) => io::Error::from(e),
+            }
+        })
+    }
+
+    fn devices(&self) -> io::Result<()> {
+        let dev = resolve::without_links(self.root.as_fd(), "/dev")?;
+        for (name, major, minor) in NODES {
+            let mode = Mode::from_raw_mode(0o666);
+            mknodat(&dev, name, FileType::CharacterDevice, mode, makedev(major, minor))?;
+        }
+        for (name, target) in LINKS {
+            symlinkat(target, &dev, name)?;
+        }
+        Ok(())
+    }
+
+    /// The container's own groups, read-only.
+    fn cgroups(&self) -> Result<(), String> {
+        let target = "/sys/fs/cgroup";
+        let flags = NO_DEVICES_NO_PROGRAMS | MountFlags::RDONLY | MountFlags::RELATIME;
+        let trees = cgroup::hierarchies().map_err(|e| failed("read the mounts", &e))?;
+        if resolve::without_links(self.root.as_fd(), target).is_err() {
+            // A kernel without cgroups.
+            return Ok(());
+        }
+        if trees.iter().all(|t| t.v2) {
+            return self.default_mount("cgroup2", target, flags, c"").map(drop);
+        }
+        let base = NO_DEVICES_NO_PROGRAMS;
+        self.default_mount("tmpfs", target, base, c"mode=755")?;
+        for tree in trees.iter().filter(|t| !t.v2) {
+            let name = tree.controllers.join(",");
+            let options = CString::new(name.as_str()).map_err(|_| "bad controller".to_owned())?;
+            self.default_mount_of("cgroup", &format!("{target}/{name}"), flags, &options)?;
+        }
+        let place = resolve::without_links(self.root.as_fd(), target);
+        place
+            .and_then(|p| {
+                let flags = MountFlags::BIND | MountFlags::RDONLY | base;
+                Ok(mount_remount(resolve::name_of(p.as_fd()), flags, "")?)
+            })
+            .map_err(|e| failed("make /sys/fs/cgroup read-only", &e))
+    }
+
+    fn default_mount_of(
+        &self,
+        kind: &str,
+        target: &str,
+        flags: MountFlags,
+        options: &CStr,
+    ) -> Result<(), String> {
+        self.default_mount(kind, target, flags, options).map(drop)
+    }
+
+    fn user(&self, wanted: &BundleMount, shared: Option<BorrowedFd<'_>>) -> Result<(), String> {
+        let source = match &wanted.kind {
+            MountKind::Bind { source, .. } | MountKind::Volume { source, .. } => {
+                source.display().to_string()
+            }
+            MountKind::Tmpfs { .. } => "tmpfs".to_owned(),
+        };
+        self.user_mount(wanted, shared)
+            .map_err(|e| failed(&format!("mount {source} on {}", wanted.target), &e))
+    }
+
+    fn user_mount(&self, wanted: &BundleMount, shared: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        match &wanted.kind {
+            MountKind::Bind { source, propagation, recursive } => {
+                let (from, folder) = open_source(source)?;
+                let place = self.target(&wanted.target, folder)?;
+                if let Some(tree) = shared {
+                    if wanted.read_only {
+                        sys::mount_read_only_recursive(tree)?;
+                    }
+                    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
+                        | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+                    return Ok(move_mount(tree, "", &place, "", flags)?);
+                }
+                self.bind(
+                    from.as_fd(),
+                    place.as_fd(),
+                    folder,
+                    &Bind {
+                        recursive: *recursive,
+                        private: !matches!(propagation, Propagation::Slave | Propagation::RSlave),
+                        read_only: wanted.read_only,
+                        flags: MountFlags::empty(),
+                    },
+                )
+            }
+            MountKind::Volume { source, populate, anonymous: _ } => {
+                fs::create_dir_all(source)?;
+                let place = self.target(&wanted.target, true)?;
+                if *populate && fs::read_dir(source)?.next().is_none() {
+                    copy::tree(place.as_fd(), source)?;
+                }
+                let (from, _) = open_source(source)?;
+                self.bind(
+                    from.as_fd(),
+                    place.as_fd(),
+                    true,
+                    &Bind {
+                        recursive: true,
+                        private: true,
+                        read_only: wanted.read_only,
+                        flags: MountFlags::empty(),
+                    },
+                )
+            }
+            MountKind::Tmpfs { size_bytes, mode, exec } => {
+                let place = self.target(&wanted.target, true)?;
+                let mut options = format!("mode={:o}", mode.unwrap_or(0o1777));
+                if let Some(bytes) = size_bytes {
+                    options.push_str(&format!(",size={bytes}"));
+                }
+                let options = CString::new(options)?;
+                let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+                if !exec {
+                    flags |= MountFlags::NOEXEC;
+                }
+                if wanted.read_only {
+                    flags |= MountFlags::RDONLY;
+                }
+                mount("tmpfs", self.stage(), "tmpfs", flags, options.as_c_str())?;
+                self.place(&self.stage(), place.as_fd())
+            }
+        }
+    }
+
+    /// A target for a mount of the user: anywhere but the root itself and procfs
+    /// (CVE-2019-16884, CVE-2019-19921, CVE-2023-27561).
+    fn target(&self, path: &str, folder: bool) -> io::Result<OwnedFd> {
+        let last = if folder { Missing::Folder } else { Missing::File };
+        let place = resolve::make(self.root.as_fd(), path, last)?;
+        if fstatfs(&place)?.f_type == PROC_SUPER_MAGIC {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "a mount inside /proc is not allowed",
+            ));
+        }
+        let (target, root) = (fstat(&place)?, fstat(&self.root)?);
+        if (target.st_dev, target.st_ino) == (root.st_dev, root.st_ino) {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "a mount on the root folder is not allowed",
+            ));
+        }
+        Ok(place)
+    }
+
+    fn bind(
+        &self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        folder: bool,
+        how: &Bind,
+    ) -> io::Result<()> {
+        let stage = if folder { self.stage() } else { self.stage_file() };
+        if how.recursive {
+            mount_bind_recursive(resolve::name_of(from), &stage)?;
+        } else {
+            mount_bind(resolve::name_of(from), &stage)?;
+        }
+        let finish = || -> io::Result<()> {
+            if how.private {
+                let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+                mount_change(&stage, private)?;
+            }
+            if how.read_only || !how.flags.is_empty() {
+                let staged = resolve::host(&stage)?;
+                restrict(staged.as_fd(), how)?;
+            }
+            Ok(())
+        };
+        if let Err(e) = finish() {
+            unmount(&stage, UnmountFlags::DETACH)?;
+            return Err(e);
+        }
+        self.place(&stage, to)
+    }
+
+    /// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`.
+    fn names(&self) -> Result<(), String> {
+        let of_host = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let bundle = self.bundle;
+        let files = [
+            ("/etc/hosts", "hosts", names::hosts(bundle, &of_host("/etc/hosts"))),
+            ("/etc/hostname", "hostname", format!("{}\n", bundle.hostname)),
+            (
+                "/etc/resolv.conf",
+                "resolv.conf",
+                names::resolv_conf(bundle, &of_host("/etc/resolv.conf")),
+            ),
+        ];
+        for (target, name, content) in files {
+            if self.wanted_by_user(target) {
+                continue;
+            }
+            let path = self.dir.join(name);
+            let on = || -> io::Result<()> {
+                fs::write(&path, content)?;
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+                let (from, _) = open_source(&path)?;
+                let place = self.target(target, false)?;
+                self.bind(
+                    from.as_fd(),
+                    place.as_fd(),
+                    false,
+                    &Bind {
+                        recursive: false,
+                        private: true,
+                        read_only: bundle.root.read_only,
+                        flags: MountFlags::empty(),
+                    },
+                )
+            };
+            on().map_err(|e| failed(&format!("mount {} on {target}", path.display()), &e))?;
+        }
+        Ok(())
+    }
+
+    /// Secrets and configs: written to a tmpfs that only this namespace has.
+    fn files(&self, files: &[BundleFile]) -> Result<(), String> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let store = self.dir.join("secrets");
+        mount("tmpfs", &store, "tmpfs", NO_DEVICES_NO_PROGRAMS, c"mode=0700")
+            .map_err(|e| failed("mount the tmpfs for secrets", &e.into()))?;
+        for (number, file) in files.iter().enumerate() {
+            let on = || -> io::Result<()> {
+                let path = store.join(number.to_string());
+                fs::write(&path, file.data.expose())?;
+                let written = fs::File::open(&path)?;
+                fchown(&written, Some(Uid::from_raw(file.uid)), Some(Gid::from_raw(file.gid)))?;
+                fchmod(&written, Mode::from_raw_mode(file.mode & 0o7777))?;
+                let (from, _) = open_source(&path)?;
+                let place = self.target(&file.target, false)?;
+                self.bind(
+                    from.as_fd(),
+                    place.as_fd(),
+                    false,
+                    &Bind {
+                        recursive: false,
+                        private: true,
+                        read_only: true,
+                        flags: NO_DEVICES_NO_PROGRAMS,
+                    },
+                )
+            };
+            on().map_err(|e| failed(&format!("mount a secret or config on {}", file.target), &e))?;
+        }
+        Ok(())
+    }
+}
+
+struct Bind {
+    recursive: bool,
+    private: bool,
+    read_only: bool,
+    flags: MountFlags,
+}
+
+/// Takes rights from a mount; with the ones below it where the kernel can.
+fn restrict(mounted: BorrowedFd<'_>, how: &Bind) -> io::Result<()> {
+    if how.read_only && how.recursive {
+        match sys::mount_read_only_recursive(mounted) {
+            Ok(()) => return Ok(()),
+            // Before Linux 5.12 only the mount itself.
+            Err(e) if e.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let mut flags = MountFlags::BIND | how.flags | kept_flags(mounted)?;
+    if how.read_only {
+        flags |= MountFlags::RDONLY;
+    }
+    Ok(mount_remount(resolve::name_of(mounted), flags, "")?)
+}
+
+/// A remount would clear what the source's mount has set.
+fn kept_flags(mounted: BorrowedFd<'_>) -> io::Result<MountFlags> {
+    let have = rustix::fs::fstatvfs(mounted)?.f_flag;
+    let mut flags = MountFlags::empty();
+    for (has, flag) in [
+        (rustix::fs::StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
+        (rustix::fs::StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (rustix::fs::StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (rustix::fs::StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (rustix::fs::StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (rustix::fs::StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (rustix::fs::StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ] {
+        if have.contains(has) {
+            flags |= flag;
+        }
+    }
+    Ok(flags)
+}
+
+fn open_source(path: &Path) -> io::Result<(OwnedFd, bool)> {
+    let fd = resolve::host(path)?;
+    let folder = FileType::from_raw_mode(fstat(&fd)?.st_mode) == FileType::Directory;
+    Ok((fd, folder))
+}
+
+/// Hides and protects parts of `/proc` and `/sys`, and makes the root read-only when asked.
+/// The last step before the root is changed.
+pub(crate) fn protect(bundle: &Bundle, root: BorrowedFd<'_>) -> Result<(), String> {
+    let stage = bundle.dir.join("stage");
+    let stage_file = bundle.dir.join("stage-file");
+    let null = open_null(root).map_err(|e| failed("open /dev/null", &e))?;
+    let hide = |place: &OwnedFd| -> io::Result<()> {
+        if FileType::from_raw_mode(fstat(place)?.st_mode) == FileType::Directory {
+            let flags = MountFlags::RDONLY | NO_DEVICES_NO_PROGRAMS;
+            mount("tmpfs", &stage, "tmpfs", flags, c"size=0k")?;
+            return Ok(mount_move(&stage, resolve::name_of(place.as_fd()))?);
+        }
+        mount_bind(resolve::name_of(null.as_fd()), &stage_file)?;
+        Ok(mount_move(&stage_file, resolve::name_of(place.as_fd()))?)
+    };
+    let guard = |place: &OwnedFd| -> io::Result<()> {
+        let folder = FileType::from_raw_mode(fstat(place)?.st_mode) == FileType::Directory;
+        let stage = if folder { &stage } else { &stage_file };
+        mount_bind_recursive(resolve::name_of(place.as_fd()), stage)?;
+        let staged = resolve::host(stage)?;
+        let flags = MountFlags::BIND | MountFlags::RDONLY | kept_flags(staged.as_fd())?;
+        mount_remount(resolve::name_of(staged.as_fd()), flags, "")?;
+        Ok(mount_move(stage, resolve::name_of(place.as_fd()))?)
+    };
+    for path in MASKED.iter().chain([&MASKED_POWER]) {
+        on_kernel_file(root, path, &hide).map_err(|e| failed(&format!("mask {path}"), &e))?;
+    }
+    for path in READ_ONLY {
+        on_kernel_file(root, path, &guard)
+            .map_err(|e| failed(&format!("make {path} read-only"), &e))?;
+    }
+    if bundle.root.read_only {
+        let remount = || -> io::Result<()> {
+            let flags = MountFlags::BIND | MountFlags::RDONLY | kept_flags(root)?;
+            Ok(mount_remount(resolve::name_of(root), flags, "")?)
+        };
+        remount().map_err(|e| failed("make the root read-only", &e))?;
+    }
+    Ok(())
+}
+
+fn on_kernel_file(
+    root: BorrowedFd<'_>,
+    path: &str,
+    act: &dyn Fn(&OwnedFd) -> io::Result<()>,
+) -> io::Result<()> {
+    match resolve::without_links(root, path) {
+        Ok(place) => act(&place),
+        // This kernel has no such file.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// `/dev/null` of the container, checked to be that device (CVE-2025-31133).
+fn open_null(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let null = resolve::without_links(root, "/dev/null")?;
+    let stat = fstat(&null)?;
+    let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if !device || stat.st_rdev != makedev(1, 3) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not the null device"));
+    }
+    Ok(null)
+}
+
+/// Writes kernel parameters through the container's procfs, after checking that it is one
+/// (CVE-2025-52881).
+pub(crate) fn sysctls(bundle: &Bundle, root: BorrowedFd<'_>) -> Result<(), String> {
+    for (name, value) in &bundle.sysctls {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let write = || -> io::Result<()> {
+            let place = resolve::without_links(root, &path)?;
+            if fstatfs(&place)?.f_type != PROC_SUPER_MAGIC {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "/proc is not procfs"));
+            }
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let file = openat(CWD, resolve::name_of(place.as_fd()), flags, Mode::empty())?;
+            rustix::io::write(&file, value.as_bytes())?;
+            Ok(())
+        };
+        write().map_err(|e| failed(&format!("set sysctl {name}"), &e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! The last steps inside the new root: user, limits, rights, and the program itself.
+
+use std::{
+    convert::Infallible,
+    ffi::CString,
+    fs, io,
+    io::Read as _,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::OpenOptionsExt,
+    },
+    path::Path,
+};
+
+use rustix::{
+    fs::{Access, FileType, Gid, OFlags, Uid, access},
+    process::{Pid, Signal, WaitOptions, WaitStatus},
+    thread::{
+        CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
+        set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    },
+};
+
+use super::{
+    Failure, Stdio, errno_text,
+    resolve::{self, Missing},
+    seccomp,
+    user::{self, User},
+};
+use crate::{
+    limits,
+    model::{Bundle, Seccomp},
+    sys,
+};
+
+const CODE_NOT_FOUND: u8 = 127;
+const CODE_NOT_EXECUTABLE: u8 = 126;
+/// Where Docker looks when the environment has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+fn failed(what: &str, error: &io::Error) -> Failure {
+    Failure::from(format!("{what}: {}", errno_text(error)))
+}
+
+/// Makes the working folder, as Docker does: of root, 0755. A read-only place shows its error
+/// when the folder is entered.
+pub(crate) fn make_cwd(bundle: &Bundle, root: BorrowedFd<'_>) {
+    let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    match resolve::make(root, &bundle.cwd, Missing::Folder) {
+        Ok(_) | Err(_) => rustix::process::umask(old),
+    };
+}
+
+/// Gives up what the container must not have, and becomes its program.
+pub(crate) fn run(bundle: &Bundle, stdio: &Stdio) -> Result<Infallible, Failure> {
+    let user = user::resolve(
+        &bundle.user,
+        &bundle.groups,
+        &account_file("/etc/passwd"),
+        &account_file("/etc/group"),
+    )?;
+    let mut env = bundle.env.clone();
+    if !env.iter().any(|v| v.starts_with("HOME=") && v != "HOME=") {
+        env.retain(|v| v != "HOME=");
+        env.push(format!("HOME={}", user.home));
+    }
+    for limit in &bundle.rlimits {
+        sys::set_rlimit(limit.resource, limit.soft, limit.hard)
+            .map_err(|e| failed(&format!("set resource limit {}", limit.resource), &e))?;
+    }
+    place_stdio(stdio, &user)?;
+    give_up_rights(bundle, &user)?;
+    enter_cwd(&bundle.cwd)?;
+
+    let program = look_up(bundle, &env)?;
+    let c = |text: &str| CString::new(text).map_err(|_| Failure::from("NUL in argv".to_owned()));
+    let path = c(&program)?;
+    let argv = bundle.argv.iter().map(|a| c(a)).collect::<Result<Vec<_>, _>>()?;
+    let env = env.iter().map(|v| c(v)).collect::<Result<Vec<_>, _>>()?;
+    sys::close_on_exec_from(3);
+    if bundle.init {
+        become_init()?;
+    }
+    sys::reset_signals();
+    let error = sys::exec(&path, &argv, &env);
+    Err(not_run(&program, &error))
+}
+
+fn account_file(path: &str) -> String {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let open = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
+        .open(path);
+    let mut bytes = Vec::new();
+    // No file, or an unreadable one, is an empty one; only a regular file is read.
+    if let Ok(file) = open
+        && file.metadata().is_ok_and(|m| m.is_file())
+        && file.take(limits::ACCOUNT_FILE_MAX_BYTES).read_to_end(&mut bytes).is_err()
+    {
+        bytes.clear();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The user must be able to open `/dev/stdout` again.
+fn place_stdio(stdio: &Stdio, user: &User) -> Result<(), Failure> {
+    let all = [&stdio.input, &stdio.output, &stdio.error];
+    for fd in all {
+        let pipe = rustix::fs::fstat(fd)
+            .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
+        if pipe {
+            rustix::fs::fchown(fd, Some(Uid::from_raw(user.uid)), None)
+                .map_err(|e| failed("give the output to the user", &e.into()))?;
+        }
+    }
+    sys::place_stdio(all.map(AsFd::as_fd)).map_err(|e| failed("place input and output", &e))
+}
+
+fn give_up_rights(bundle: &Bundle, user: &User) -> Result<(), Failure> {
+    let step = |what: &'static str| move |e: rustix::io::Errno| failed(what, &e.into());
+    let last: u32 = 63;
+    for number in 0..=last {
+        let bit = 1_u64 << number;
+        if bundle.capabilities & bit == 0 {
+            match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(bit)) {
+                Ok(()) => {}
+                // Above what this kernel knows.
+                Err(rustix::io::Errno::INVAL) => break,
+                Err(e) => return Err(step("drop a capability")(e)),
+            }
+        }
+    }
+    if bundle.no_new_privileges {
+        set_no_new_privs(true).map_err(step("set no_new_privs"))?;
+    }
+    match bundle.seccomp {
+        Seccomp::Default => sys::load_seccomp(&seccomp::default_filter(bundle.capabilities))
+            .map_err(|e| failed("load the seccomp filter", &e))?,
+        Seccomp::Unconfined => {}
+    }
+    let groups: Vec<Gid> = user.groups.iter().map(|g| Gid::from_raw(*g)).collect();
+    set_thread_groups(&groups).map_err(step("set groups"))?;
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    set_thread_res_gid(gid, gid, gid).map_err(step("set the group"))?;
+    set_thread_res_uid(uid, uid, uid).map_err(step("set the user"))?;
+    let have = if user.uid == 0 { bundle.capabilities } else { 0 };
+    let permitted =
+        rustix::thread::capabilities(None).map_err(step("read capabilities"))?.permitted;
+    let set = CapabilitySet::from_bits_retain(have) & permitted;
+    // Inheritable stays empty, and with it ambient (CVE-2022-24769).
+    let sets =
+        CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).map_err(step("set capabilities"))?;
+    // A change of user made the kernel forget it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(step("tie to the shim"))
+}
+
+/// Enters the working folder as the user, and makes sure that it lies in this root
+/// (CVE-2024-21626).
+fn enter_cwd(cwd: &str) -> Result<(), Failure> {
+    let enter = || -> io::Result<()> {
+        std::env::set_current_dir(cwd)?;
+        let here = rustix::process::getcwd(Vec::new())?;
+        if here.to_bytes().first() != Some(&b'/') {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is outside the root"));
+        }
+        Ok(())
+    };
+    enter().map_err(|e| failed(&format!("chdir to cwd ({cwd:?})"), &e))
+}
+
+/// Finds the program as a shell would, with the container's `PATH`.
+fn look_up(bundle: &Bundle, env: &[String]) -> Result<String, Failure> {
+    let name = bundle.argv.first().map_or("", String::as_str);
+    if name.contains('/') {
+        return match executable(Path::new(name)) {
+            Ok(()) => Ok(name.to_owned()),
+            Err(e) => Err(not_run(name, &e)),
+        };
+    }
+    let path = env.iter().find_map(|v| v.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let mut denied = None;
+    for dir in path.split(':').filter(|_| !name.is_empty()) {
+        let candidate = Path::new(if dir.is_empty() { "." } else { dir }).join(name);
+        match executable(&candidate) {
+            Ok(()) => return Ok(candidate.display().to_string()),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => denied = Some(e),
+            Err(_) => {}
+        }
+    }
+    match denied {
+        Some(e) => Err(not_run(name, &e)),
+        None => Err(Failure {
+            code: CODE_NOT_FOUND,
+            text: format!(
+                "exec: {name:?}: executable file not found in $PATH: no such file or directory"
+            ),
+        }),
+    }
+}
+
+fn executable(path: &Path) -> io::Result<()> {
+    let meta = fs::metadata(path)?;
+    if meta.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    Ok(access(path, Access::EXEC_OK)?)
+}
+
+fn not_run(program: &str, error: &io::Error) -> Failure {
+    let (code, text) = match error.kind() {
+        io::ErrorKind::NotFound => {
+            (CODE_NOT_FOUND, format!("stat {program}: {}", errno_text(error)))
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory => {
+            (CODE_NOT_EXECUTABLE, errno_text(error))
+        }
+        _ => (super::CODE_NOT_STARTED, errno_text(error)),
+    };
+    Failure { code, text: format!("exec: {program:?}: {text}") }
+}
+
+/// Stays behind as process 1: reaps, forwards signals, and ends as the program does, which is
+/// the copy that returns from here.
+fn become_init() -> Result<(), Failure> {
+    sys::block_signals().map_err(|e| failed("block signals", &e))?;
+    let child = sys::fork_in_container().map_err(|e| failed("start the program", &e))?;
+    let Some(child) = child else {
+        // Of its own, so that a signal to the group does not come back to init.
+        rustix::process::setpgid(None, None).map_err(|e| failed("set the group", &e.into()))?;
+        return Ok(());
+    };
+    sys::close_everything();
+    let code = loop {
+        let signal = sys::wait_for_signal();
+        if signal == Signal::CHILD.as_raw() {
+            if let Some(code) = reap(child) {
+                break code;
+            }
+        } else if 0 < signal {
+            // It may be gone; then SIGCHLD is pending.
+            match sys::kill(child, signal) {
+                Ok(()) | Err(_) => {}
+            }
+        }
+    };
+    #[expect(clippy::exit, reason = "process 1 of the container ends with its program")]
+    std::process::exit(code)
+}
+
+/// Reaps all that ended; the exit code once the program is among them.
+fn reap(program: Pid) -> Option<i32> {
+    let mut code = None;
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        if pid == program {
+            code = exit_code(status);
+        }
+    }
+    code
+}
+
+/// The exit code of an ended process: 128 + signal when one killed it.
+pub(crate) fn exit_code(status: WaitStatus) -> Option<i32> {
+    status.exit_status().or_else(|| status.terminating_signal().map(|s| 128 + s))
+}

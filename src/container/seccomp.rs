@@ -1,0 +1,265 @@
+//! Docker's default seccomp profile as a BPF program, compiled for the container at hand.
+//!
+//! Calls become ranges of numbers with one verdict each, ranges a binary tree of comparisons: a
+//! call costs some eight instructions, whatever its number. Arguments are compared by their low
+//! 32 bits, which are all that the kernel reads of these.
+
+use super::seccomp_table::{CALLS, Call, NONE, SYS_ADMIN, X32_DIFFERS};
+use crate::sys::Instruction;
+
+const LOAD: u16 = 0x20;
+const JUMP: u16 = 0x05;
+const JUMP_EQUAL: u16 = 0x15;
+const JUMP_AT_LEAST: u16 = 0x35;
+const JUMP_ANY_BIT: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+const RETURN_ALLOW: u32 = 0x7fff_0000;
+const RETURN_ERRNO: u32 = 0x0005_0000;
+const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+
+/// Offsets in `struct seccomp_data`.
+const OFFSET_NUMBER: u32 = 0;
+const OFFSET_ARCHITECTURE: u32 = 4;
+const OFFSET_ARGUMENT_0: u32 = 16;
+
+const ARCHITECTURE_X86_64: u32 = 0xc000_003e;
+const ARCHITECTURE_X86: u32 = 0x4000_0003;
+const ARCHITECTURE_ARM: u32 = 0x4000_0028;
+const ARCHITECTURE_AARCH64: u32 = 0xc000_00b7;
+const ARCHITECTURE_RISCV64: u32 = 0xc000_00f3;
+const X32_BIT: u32 = 0x4000_0000;
+
+/// Last call of Linux 6.17; the numbers are the same everywhere since 5.0. What is newer gets
+/// `ENOSYS`, as from runc, so that programs fall back instead of giving up.
+const NEWEST: u32 = 469;
+/// First of arm's private calls.
+const ARM_PRIVATE: u32 = 0xf_0000;
+
+/// Flags of `clone` that make namespaces (0x7e020000 in the profile).
+const CLONE_NAMESPACES: u32 = 0x7e02_0000;
+/// Personalities that the profile allows; the last one only asks.
+const PERSONALITIES: [u32; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+/// Address families that the profile refuses: ALG (38) and VSOCK (40) can reach the host, the
+/// others are obsolete. 46 and up do not exist.
+const FAMILIES_REFUSED: [u32; 9] = [12, 19, 20, 23, 25, 34, 37, 38, 40];
+const FAMILIES_END: u32 = 46;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Allow,
+    Refuse,
+    Unknown,
+    Socket,
+    Personality,
+    Clone,
+}
+
+/// The numbers of the calls with rules for their arguments.
+struct Special {
+    socket: u32,
+    personality: u32,
+    clone: u32,
+}
+
+/// `clone3` has one number everywhere.
+const CLONE3: u32 = 435;
+
+struct Table {
+    architecture: u32,
+    column: fn(&Call) -> u32,
+    special: Special,
+    /// Last number known, and where numbers begin.
+    base: u32,
+    x32: bool,
+}
+
+const X86_64: Table = Table {
+    architecture: ARCHITECTURE_X86_64,
+    column: |call| call.x86_64,
+    special: Special { socket: 41, personality: 135, clone: 56 },
+    base: 0,
+    x32: false,
+};
+const X32: Table = Table {
+    architecture: ARCHITECTURE_X86_64,
+    column: |call| call.x86_64,
+    special: Special { socket: 41, personality: 135, clone: 56 },
+    base: X32_BIT,
+    x32: true,
+};
+const X86: Table = Table {
+    architecture: ARCHITECTURE_X86,
+    column: |call| call.x86,
+    special: Special { socket: 359, personality: 136, clone: 120 },
+    base: 0,
+    x32: false,
+};
+const ARM: Table = Table {
+    architecture: ARCHITECTURE_ARM,
+    column: |call| call.arm,
+    special: Special { socket: 281, personality: 136, clone: 120 },
+    base: 0,
+    x32: false,
+};
+const AARCH64: Table = Table {
+    architecture: ARCHITECTURE_AARCH64,
+    column: |call| call.generic,
+    special: Special { socket: 198, personality: 92, clone: 220 },
+    base: 0,
+    x32: false,
+};
+const RISCV64: Table = Table { architecture: ARCHITECTURE_RISCV64, ..AARCH64 };
+
+/// The tables of a machine, own architecture first. x32 shares its architecture with x86-64.
+fn tables(machine: &str) -> &'static [Table] {
+    match machine {
+        "x86_64" => &[X86_64, X32, X86],
+        "x86" => &[X86],
+        "aarch64" => &[AARCH64, ARM],
+        "arm" => &[ARM],
+        "riscv64" => &[RISCV64],
+        // An architecture that the profile does not know runs nothing.
+        _ => &[],
+    }
+}
+
+/// The filter for this machine and a container with `capabilities`.
+pub(super) fn default_filter(capabilities: u64) -> Vec<Instruction> {
+    filter(std::env::consts::ARCH, capabilities)
+}
+
+const fn statement(code: u16, operand: u32) -> Instruction {
+    Instruction { code, jump_true: 0, jump_false: 0, operand }
+}
+
+const fn jump(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> Instruction {
+    Instruction { code, jump_true, jump_false, operand }
+}
+
+fn filter(machine: &str, capabilities: u64) -> Vec<Instruction> {
+    let mut code = vec![statement(RETURN, RETURN_KILL_PROCESS)];
+    // From the last table to the first, each in front of what is there.
+    for table in tables(machine).iter().rev() {
+        let body = tree(&ranges(table, capabilities));
+        let mut section = vec![statement(LOAD, OFFSET_ARCHITECTURE)];
+        // Not this architecture, or not this part of its numbers: skip the section.
+        let length = u32::try_from(body.len()).unwrap_or_default();
+        let skip = if table.architecture == ARCHITECTURE_X86_64 { length + 3 } else { length + 1 };
+        section.push(jump(JUMP_EQUAL, table.architecture, 1, 0));
+        section.push(statement(JUMP, skip));
+        section.push(statement(LOAD, OFFSET_NUMBER));
+        if table.architecture == ARCHITECTURE_X86_64 {
+            let (yes, no) = if table.x32 { (1, 0) } else { (0, 1) };
+            section.push(jump(JUMP_AT_LEAST, X32_BIT, yes, no));
+            section.push(statement(JUMP, length));
+        }
+        section.extend(body);
+        section.extend(code);
+        code = section;
+    }
+    code
+}
+
+/// Verdicts by first number, from 0 on; neighbours differ.
+fn ranges(table: &Table, capabilities: u64) -> Vec<(u32, Verdict)> {
+    let number = |n: u32| {
+        let differs = X32_DIFFERS.iter().find(|(usual, _)| table.x32 && *usual == n);
+        differs.map_or(n, |(_, x32)| *x32)
+    };
+    let mut known: Vec<(u32, Verdict)> = CALLS
+        .iter()
+        .filter(|call| call.capabilities == 0 || call.capabilities & capabilities != 0)
+        .map(|call| number((table.column)(call)))
+        .filter(|n| *n != NONE)
+        .map(|n| (n, Verdict::Allow))
+        .collect();
+    let admin = capabilities & SYS_ADMIN != 0;
+    known.extend([
+        (table.special.socket, Verdict::Socket),
+        (table.special.personality, Verdict::Personality),
+        (table.special.clone, if admin { Verdict::Allow } else { Verdict::Clone }),
+        (CLONE3, if admin { Verdict::Allow } else { Verdict::Unknown }),
+    ]);
+    known.sort_unstable_by_key(|(n, _)| *n);
+    known.dedup_by_key(|(n, _)| *n);
+
+    let newest = if table.x32 { 547 } else { NEWEST };
+    let otherwise = |n: u32| {
+        let private = table.architecture == ARCHITECTURE_ARM && ARM_PRIVATE <= n;
+        if n <= newest || private { Verdict::Refuse } else { Verdict::Unknown }
+    };
+    let mut found: Vec<(u32, Verdict)> = Vec::new();
+    let mut push = |n: u32, verdict: Verdict| {
+        if found.last().is_none_or(|(_, last)| *last != verdict) {
+            found.push((table.base + n, verdict));
+        }
+    };
+    let mut next = 0;
+    let gap = |from: u32, to: u32, push: &mut dyn FnMut(u32, Verdict)| {
+        for edge in [from, newest + 1, ARM_PRIVATE] {
+            if (from..to).contains(&edge) {
+                push(edge, otherwise(edge));
+            }
+        }
+    };
+    for (n, verdict) in known {
+        gap(next, n, &mut push);
+        push(n, verdict);
+        next = n + 1;
+    }
+    gap(next, X32_BIT - 1, &mut push);
+    found
+}
+
+/// A tree of comparisons; the number is loaded.
+fn tree(ranges: &[(u32, Verdict)]) -> Vec<Instruction> {
+    let (left, right) = ranges.split_at(ranges.len() / 2);
+    let Some((first, verdict)) = right.first() else { return leaf(Verdict::Refuse) };
+    if left.is_empty() {
+        return leaf(*verdict);
+    }
+    let (below, above) = (tree(left), tree(right));
+    let mut code = Vec::with_capacity(below.len() + above.len() + 2);
+    if let Ok(distance) = u8::try_from(below.len()) {
+        code.push(jump(JUMP_AT_LEAST, *first, distance, 0));
+    } else {
+        code.push(jump(JUMP_AT_LEAST, *first, 0, 1));
+        code.push(statement(JUMP, u32::try_from(below.len()).unwrap_or_default()));
+    }
+    code.extend(below);
+    code.extend(above);
+    code
+}
+
+fn leaf(verdict: Verdict) -> Vec<Instruction> {
+    let allow = statement(RETURN, RETURN_ALLOW);
+    let refuse = statement(RETURN, RETURN_ERRNO | EPERM);
+    let argument = statement(LOAD, OFFSET_ARGUMENT_0);
+    match verdict {
+        Verdict::Allow => vec![allow],
+        Verdict::Refuse => vec![refuse],
+        Verdict::Unknown => vec![statement(RETURN, RETURN_ERRNO | ENOSYS)],
+        Verdict::Clone => {
+            vec![argument, jump(JUMP_ANY_BIT, CLONE_NAMESPACES, 1, 0), allow, refuse]
+        }
+        Verdict::Personality => {
+            let mut code = vec![argument];
+            for personality in PERSONALITIES {
+                code.extend([jump(JUMP_EQUAL, personality, 0, 1), allow]);
+            }
+            code.push(refuse);
+            code
+        }
+        Verdict::Socket => {
+            let mut code = vec![argument, jump(JUMP_AT_LEAST, FAMILIES_END, 0, 1), refuse];
+            for family in FAMILIES_REFUSED {
+                code.extend([jump(JUMP_EQUAL, family, 0, 1), refuse]);
+            }
+            code.push(allow);
+            code
+        }
+    }
+}

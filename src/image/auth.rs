@@ -1,0 +1,227 @@
+//! Credentials as swarm hands them out, and the challenges of registries.
+//!
+//! Only text in, text out; `registry` decides where a credential may go. Sources: moby
+//! `api/types/registry/authconfig.go`; RFC 9110 §11; distribution `docs/spec/auth/token.md`.
+
+use serde::Deserialize;
+use zeroize::Zeroize;
+
+/// What a user may show a registry. Empty fields mean nothing.
+#[derive(Default)]
+pub(super) struct Credentials {
+    username: String,
+    password: String,
+    pub(super) identitytoken: String,
+    pub(super) registrytoken: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AuthConfig {
+    username: String,
+    password: String,
+    auth: String,
+    identitytoken: String,
+    registrytoken: String,
+}
+
+impl Drop for Credentials {
+    fn drop(&mut self) {
+        self.password.zeroize();
+        self.identitytoken.zeroize();
+        self.registrytoken.zeroize();
+    }
+}
+
+impl core::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("<credentials>")
+    }
+}
+
+impl Credentials {
+    /// Reads the base64url JSON of `pull_options.registry_auth`. Undecodable ones are none, as in
+    /// dockerd, with a warning.
+    pub(super) fn read(encoded: &[u8]) -> Self {
+        if encoded.is_empty() {
+            return Self::default();
+        }
+        let json = zeroize::Zeroizing::new(base64_decode(encoded).unwrap_or_default());
+        let Ok(config) = serde_json::from_slice::<AuthConfig>(&json) else {
+            log::warn!("registry credentials are malformed, pulling without them");
+            return Self::default();
+        };
+        let auth = zeroize::Zeroizing::new(config.auth);
+        let mut credentials = Self {
+            username: config.username,
+            password: config.password,
+            identitytoken: config.identitytoken,
+            registrytoken: config.registrytoken,
+        };
+        if credentials.username.is_empty() {
+            let pair = base64_decode(auth.as_bytes())
+                .and_then(|pair| String::from_utf8(pair).ok())
+                .map(zeroize::Zeroizing::new);
+            if let Some((user, password)) = pair.as_ref().and_then(|pair| pair.split_once(':')) {
+                credentials.username = user.to_owned();
+                credentials.password = password.trim_end_matches('\0').to_owned();
+            }
+        }
+        credentials
+    }
+
+    /// The value of a Basic authorization header; none without a user name.
+    pub(super) fn basic(&self) -> Option<zeroize::Zeroizing<String>> {
+        (!self.username.is_empty()).then(|| {
+            let pair = zeroize::Zeroizing::new(format!("{}:{}", self.username, self.password));
+            zeroize::Zeroizing::new(format!("Basic {}", base64_encode(pair.as_bytes())))
+        })
+    }
+}
+
+/// What a registry asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// User name and password.
+    Basic,
+    /// A token of a token server.
+    Bearer { realm: String, service: String },
+}
+
+impl Challenge {
+    /// Reads a `WWW-Authenticate` header; none for what is not understood.
+    pub(super) fn parse(header: &str) -> Option<Self> {
+        let (scheme, mut rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Some(Self::Basic);
+        }
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let (mut realm, mut service) = (String::new(), String::new());
+        loop {
+            rest = rest.trim_start_matches([',', ' ', '\t']);
+            let Some((name, after)) = rest.split_once('=') else { break };
+            let value;
+            (value, rest) = match after.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"')?,
+                None => after.split_once(',').unwrap_or((after, "")),
+            };
+            match name.trim().to_ascii_lowercase().as_str() {
+                "realm" => value.clone_into(&mut realm),
+                "service" => value.clone_into(&mut service),
+                _ => {}
+            }
+        }
+        (!realm.is_empty()).then_some(Self::Bearer { realm, service })
+    }
+}
+
+/// Percent-encodes all but unreserved characters (RFC 3986 §2.3).
+pub(super) fn percent_encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, b| {
+        if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(b));
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+        out
+    })
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+fn base64_encode(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group =
+            chunk.iter().chain([0, 0].iter()).take(3).fold(0, |n, b| n << 8 | usize::from(*b));
+        for i in 0..4 {
+            let symbol = ALPHABET.get(group >> (18 - 6 * i) & 63).copied().unwrap_or(b'=');
+            out.push(if i <= chunk.len() { char::from(symbol) } else { '=' });
+        }
+    }
+    out
+}
+
+/// Both alphabets, with or without padding.
+fn base64_decode(text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.trim_ascii();
+    let end = text.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1);
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    for chunk in text.get(..end)?.chunks(4) {
+        if chunk.len() == 1 {
+            return None;
+        }
+        let mut group = 0_u32;
+        for b in chunk {
+            let value = match b {
+                b'A'..=b'Z' => b - b'A',
+                b'a'..=b'z' => b - b'a' + 26,
+                b'0'..=b'9' => b - b'0' + 52,
+                b'+' | b'-' => 62,
+                b'/' | b'_' => 63,
+                _ => return None,
+            };
+            group = group << 6 | u32::from(value);
+        }
+        let [_, bytes @ ..] = (group << (6 * (4 - chunk.len()))).to_be_bytes();
+        out.extend_from_slice(bytes.get(..chunk.len() - 1)?);
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        for (plain, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64_encode(plain.as_bytes()), coded);
+            assert_eq!(base64_decode(coded.as_bytes()).unwrap(), plain.as_bytes());
+        }
+        assert_eq!(base64_decode(b"-_8"), base64_decode(b"+/8="));
+        assert_eq!(base64_decode(b"a"), None);
+        assert_eq!(base64_decode(b"a b="), None);
+    }
+
+    #[test]
+    fn credentials_come_as_pair_or_as_auth() {
+        let read = |json: &str| Credentials::read(base64_encode(json.as_bytes()).as_bytes());
+        let pair = read(r#"{"username":"u","password":"p:q","serveraddress":"x"}"#);
+        let auth = read(&format!(r#"{{"auth":"{}"}}"#, base64_encode(b"u:p:q")));
+        for credentials in [&pair, &auth] {
+            assert_eq!(credentials.basic().unwrap().as_str(), "Basic dTpwOnE=");
+        }
+        assert_eq!(read(r#"{"identitytoken":"t"}"#).identitytoken, "t");
+        for bad in [&b""[..], b"!!", b"e30"] {
+            assert!(Credentials::read(bad).basic().is_none());
+        }
+        assert_eq!(format!("{pair:?}"), "<credentials>");
+    }
+
+    #[test]
+    fn challenges_are_read() {
+        let bearer = |realm: &str, service: &str| {
+            Some(Challenge::Bearer { realm: realm.to_owned(), service: service.to_owned() })
+        };
+        for (header, want) in [
+            (r#"Basic realm="x""#, Some(Challenge::Basic)),
+            (r#"basic"#, Some(Challenge::Basic)),
+            (
+                r#"Bearer realm="https://a/t",service="r.d",scope="repository:a,b:pull""#,
+                bearer("https://a/t", "r.d"),
+            ),
+            (r#"BEARER Service=s, realm="https://a""#, bearer("https://a", "s")),
+            (r#"Bearer service="x""#, None),
+            (r#"Bearer realm="x"#, None),
+            ("Negotiate", None),
+            ("", None),
+        ] {
+            assert_eq!(Challenge::parse(header), want, "{header}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Clearing away what a task left, whatever happened to its shim.
+
+use std::{
+    fs, io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::mount::{UnmountFlags, unmount};
+
+use super::record::{self, Resources};
+use crate::{container::Cgroup, model::TaskId};
+
+/// The tasks that have a folder in `exec_root`, for an agent that begins.
+///
+/// # Errors
+/// When the folder can not be read; none at all is an empty list.
+pub fn list(exec_root: &Path) -> io::Result<Vec<TaskId>> {
+    let folders = match fs::read_dir(exec_root.join("tasks")) {
+        Ok(folders) => folders,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut tasks = Vec::new();
+    for folder in folders {
+        if let Some(task) = folder?.file_name().to_str().and_then(|n| TaskId::new(n).ok()) {
+            tasks.push(task);
+        }
+    }
+    tasks.sort_unstable();
+    Ok(tasks)
+}
+
+/// Kills what is left of a container and removes its groups, mounts, writable layer, anonymous
+/// volumes and the task's folder, in an order that allows to begin again after a crash.
+///
+/// Blocks for as long as the kernel takes to delete the files. Does nothing when all is gone.
+///
+/// # Errors
+/// The first thing that could not be removed; a later call tries again.
+pub fn remove(dir: &Path, writable: &Path) -> io::Result<()> {
+    // The folder is on tmpfs: after a reboot only the copy beside the writable layer is left.
+    let resources = match record::read_resources(dir)? {
+        Some(found) => Some(found),
+        None => record::read_resources(writable)?,
+    };
+    if let Some(resources) = &resources {
+        kill(resources)?;
+    }
+    unmount_below(dir)?;
+    if let Some(resources) = &resources {
+        for volume in &resources.anonymous_volumes {
+            remove_all(volume)?;
+        }
+    }
+    // The folder last but one: its record is needed until everything that it names is gone.
+    remove_all(&writable.join("upper"))?;
+    remove_all(&writable.join("work"))?;
+    remove_all(dir)?;
+    remove_all(writable)
+}
+
+/// Kills the processes of a container and removes its groups.
+pub(super) fn kill(resources: &Resources) -> io::Result<()> {
+    let cgroup = Cgroup::of(&resources.cgroup_parent, resources.container.as_str())?;
+    cgroup.kill()?;
+    cgroup.remove()
+}
+
+fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A runner mounts nothing in this namespace; this is for what others put there.
+fn unmount_below(dir: &Path) -> io::Result<()> {
+    let mounts = fs::read("/proc/self/mountinfo")?;
+    for place in mounts_below(&mounts, dir).into_iter().rev() {
+        unmount(&place, UnmountFlags::DETACH)?;
+    }
+    Ok(())
+}
+
+/// The mount points at or below `dir`, outermost first.
+fn mounts_below(mountinfo: &[u8], dir: &Path) -> Vec<PathBuf> {
+    let places = mountinfo.split(|b| *b == b'\n').filter_map(|line| {
+        let place = line.split(|b| *b == b' ').nth(4)?;
+        Some(PathBuf::from(std::ffi::OsStr::from_bytes(&unescape(place))))
+    });
+    places.filter(|place| place.starts_with(dir)).collect()
+}
+
+/// The kernel writes space, tab, newline and backslash as `\ooo`.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let code = match after {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
+                Some(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'))
+            }
+            _ => None,
+        };
+        plain.push(code.unwrap_or(*first));
+        rest = if code.is_some() { after.get(3..).unwrap_or_default() } else { after };
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_below_a_folder_are_found_with_odd_names() {
+        let info = b"1 0 0:1 / / rw - ext4 x rw\n\
+            2 1 0:2 / /run/a rw - tmpfs x rw\n\
+            3 2 0:3 / /run/a/b\\040c rw - tmpfs x rw\n\
+            4 1 0:4 / /run/ab rw - tmpfs x rw\n";
+        let found = mounts_below(info, Path::new("/run/a"));
+        assert_eq!(found, [PathBuf::from("/run/a"), PathBuf::from("/run/a/b c")]);
+    }
+
+    #[test]
+    fn removing_what_is_gone_does_nothing() {
+        let nowhere = Path::new("/nonexistent/edgeagent");
+        remove(nowhere, nowhere).unwrap();
+        assert!(list(nowhere).unwrap().is_empty());
+    }
+}

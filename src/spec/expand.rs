@@ -1,0 +1,80 @@
+//! What of a spec is a template, expanded (swarmkit `template/expand.go`).
+
+use super::{
+    NodeFacts, SpecError, container_name, slot,
+    template::{self, Context, TemplateError},
+};
+use crate::model::{ContainerSpec, Mount, MountSource, Task};
+
+/// The templated parts of a spec.
+pub(super) struct Expanded {
+    pub(super) env: Vec<String>,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) hostname: String,
+}
+
+/// Expands every template of `spec`.
+pub(super) fn expand(
+    task: &Task,
+    spec: &ContainerSpec,
+    node: &NodeFacts,
+) -> Result<Expanded, SpecError> {
+    let context = context(task, Some(node));
+    let one = |text: &str| template::expand(text, &context);
+    let mut env = Vec::new();
+    for entry in &spec.env {
+        env.push(match entry.split_once('=') {
+            None => entry.clone(),
+            Some((name, value)) => {
+                let value = one(value).map_err(failed("env", name))?;
+                format!("{name}={value}")
+            }
+        });
+    }
+    let mut mounts = Vec::new();
+    for mount in &spec.mounts {
+        let mut mount = mount.clone();
+        let target = mount.target.clone();
+        mount.target = one(&target).map_err(failed("mounts", &target))?;
+        match &mut mount.source {
+            MountSource::Bind { path, .. } => {
+                *path = one(path).map_err(failed("mounts", &target))?;
+            }
+            MountSource::Volume { name, options } => {
+                *name = one(name).map_err(failed("mounts", &target))?;
+                for value in options.labels.values() {
+                    one(value).map_err(failed("mounts", &target))?;
+                }
+            }
+            MountSource::Tmpfs { .. }
+            | MountSource::NamedPipe
+            | MountSource::Cluster
+            | MountSource::Unknown(_) => {}
+        }
+        mounts.push(mount);
+    }
+    let hostname = one(&spec.hostname).map_err(failed("hostname", &spec.hostname))?;
+    Ok(Expanded { env, mounts, hostname })
+}
+
+/// What templates of this task may name. Payloads know no more of the node than its identifier:
+/// dockerd gives them no description.
+pub(super) fn context(task: &Task, node: Option<&NodeFacts>) -> Context {
+    Context {
+        service_id: task.service_id.to_string(),
+        service_name: task.service_name.clone(),
+        service_labels: task.service_labels.clone(),
+        node_id: task.node_id.to_string(),
+        node_hostname: node.map(|node| node.hostname.clone()).unwrap_or_default(),
+        node_architecture: node.map(|node| node.architecture.clone()).unwrap_or_default(),
+        node_os: node.map(|node| node.os.clone()).unwrap_or_default(),
+        task_id: task.id.to_string(),
+        task_name: container_name(task),
+        task_slot: slot(task),
+    }
+}
+
+fn failed(part: &'static str, item: &str) -> impl FnOnce(TemplateError) -> SpecError {
+    let item = item.to_owned();
+    move |source| SpecError::Expand { part, item, source }
+}

@@ -1,0 +1,146 @@
+//! Secrets and configs as files (moby `daemon/container_operations_unix.go`, `setupSecretDir`).
+
+use core::fmt;
+
+use super::{
+    SpecError, clean, expand,
+    template::{self, Payload},
+};
+use crate::model::{
+    BundleFile, Config, ConfigId, ContainerSpec, FileReference, FileTarget, Secret, SecretBytes,
+    SecretId, Task,
+};
+
+/// Where the content of secrets and configs comes from.
+#[derive(Clone, Copy)]
+pub enum Files<'a> {
+    /// Nowhere yet: targets and owners are checked, and the bundle has no files.
+    Unchecked,
+    /// From what managers assigned.
+    Given {
+        /// Looks a secret up.
+        secret: &'a dyn Fn(&SecretId) -> Option<&'a Secret>,
+        /// Looks a config up.
+        config: &'a dyn Fn(&ConfigId) -> Option<&'a Config>,
+    },
+}
+
+impl fmt::Debug for Files<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unchecked => "Unchecked",
+            Self::Given { .. } => "Given",
+        })
+    }
+}
+
+/// The files of a bundle. `env` is the spec's, expanded, for payload templates.
+pub(super) fn build(
+    task: &Task,
+    spec: &ContainerSpec,
+    env: &[String],
+    files: Files<'_>,
+) -> Result<Vec<BundleFile>, SpecError> {
+    let mut built = Vec::new();
+    for reference in &spec.secrets {
+        let Some(target) = &reference.file else { continue };
+        let file = file(target, "/run/secrets", "secret")?;
+        if let Files::Given { secret, .. } = files {
+            let found = secret(&reference.id).ok_or_else(|| missing("secret", &reference.id))?;
+            let content =
+                Content { kind: "secret", data: &found.data, templating: &found.templating };
+            let data = content.expanded(&reference.id, task, spec, env, files)?;
+            built.push(BundleFile { data, ..file });
+        }
+    }
+    for reference in &spec.configs {
+        let Some(target) = &reference.file else { continue };
+        let file = file(target, "/", "config")?;
+        if let Files::Given { config, .. } = files {
+            let found = config(&reference.id).ok_or_else(|| missing("config", &reference.id))?;
+            let content =
+                Content { kind: "config", data: &found.data, templating: &found.templating };
+            let data = content.expanded(&reference.id, task, spec, env, files)?;
+            built.push(BundleFile { data, ..file });
+        }
+    }
+    Ok(built)
+}
+
+/// A file without its content.
+fn file(target: &FileTarget, dir: &str, kind: &str) -> Result<BundleFile, SpecError> {
+    let name = &target.name;
+    let path = if name.starts_with('/') { clean(name) } else { clean(&format!("{dir}/{name}")) };
+    if path == "/" || path == dir || name.contains('\0') {
+        return Err(SpecError::invalid(format!("invalid target of a {kind}: {name:?} is no file")));
+    }
+    let number = |text: &str, what: &str| {
+        text.parse::<u32>().ok().filter(|id| *id != u32::MAX).ok_or_else(|| {
+            SpecError::invalid(format!("invalid {what} of {kind} {name:?}: {text:?} is no number"))
+        })
+    };
+    Ok(BundleFile {
+        target: path,
+        uid: number(&target.uid, "uid")?,
+        gid: number(&target.gid, "gid")?,
+        // Go's file modes keep set-id bits elsewhere, so Docker sets none of these either.
+        mode: target.mode & 0o777,
+        data: SecretBytes::default(),
+    })
+}
+
+/// A secret's or config's content.
+struct Content<'a> {
+    kind: &'static str,
+    data: &'a SecretBytes,
+    templating: &'a str,
+}
+
+impl Content<'_> {
+    /// The content, expanded when it is a template.
+    fn expanded(
+        &self,
+        id: &impl fmt::Display,
+        task: &Task,
+        spec: &ContainerSpec,
+        env: &[String],
+        files: Files<'_>,
+    ) -> Result<SecretBytes, SpecError> {
+        match self.templating {
+            "" => return Ok(self.data.clone()),
+            "golang" => {}
+            _ => return Err(SpecError::invalid("unrecognized template type")),
+        }
+        let secret = |name: &str| match files {
+            Files::Given { secret, .. } => {
+                by_target(&spec.secrets, name).and_then(secret).map(|found| found.data.clone())
+            }
+            Files::Unchecked => None,
+        };
+        let config = |name: &str| match files {
+            Files::Given { config, .. } => {
+                by_target(&spec.configs, name).and_then(config).map(|found| found.data.clone())
+            }
+            Files::Unchecked => None,
+        };
+        let env = |name: &str| {
+            let entries = env.iter().filter_map(|entry| entry.split_once('='));
+            entries.into_iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_owned())
+        };
+        let payload = Payload { secret: &secret, config: &config, env: &env };
+        let context = expand::context(task, None);
+        template::expand_payload(self.data, &context, &payload)
+            .map_err(|source| SpecError::Payload { kind: self.kind, id: id.to_string(), source })
+    }
+}
+
+/// The reference whose file has this target name.
+fn by_target<'a, Id>(references: &'a [FileReference<Id>], name: &str) -> Option<&'a Id> {
+    let named = |file: &FileTarget| file.name == name;
+    let found = references.iter().find(|reference| reference.file.as_ref().is_some_and(named));
+    found.map(|reference| &reference.id)
+}
+
+fn missing(kind: &'static str, id: &impl fmt::Display) -> SpecError {
+    SpecError::NotFound { kind, id: id.to_string() }
+}

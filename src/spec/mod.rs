@@ -1,0 +1,221 @@
+//! Turns a task, its image and this node into a bundle.
+//!
+//! Pure: no IO, no clock, no randomness; the same input gives the same bundle, so that a bundle
+//! can be made again after a restart. The rules are those of dockerd's executor (moby
+//! `daemon/cluster/executor/container/`, `daemon/`), read at 28.5. What this node can not do is
+//! an error that says so: nothing of a spec is silently ignored. Labels of the container are the
+//! exception: nothing on this node shows them.
+//!
+//! Whether bind sources, users and groups exist is for the runner to find out.
+
+mod error;
+mod expand;
+mod files;
+mod mounts;
+mod names;
+mod process;
+mod refuse;
+mod resources;
+mod security;
+mod signal;
+pub mod template;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub use error::SpecError;
+pub use files::Files;
+
+use crate::model::{
+    Bundle, ContainerId, ContainerSpec, DnsConfig, LocalImage, NetworkMode, RootFs, Runtime,
+    Seccomp, SeccompChoice, Task, Ulimit,
+};
+
+/// What a bundle takes from the node.
+#[derive(Clone, Debug)]
+pub struct NodeFacts {
+    /// Host name: `.Node.Hostname`, and the name inside with host networking.
+    pub hostname: String,
+    /// As reported to the managers: `.Node.Platform.Architecture`.
+    pub architecture: String,
+    /// As reported to the managers: `.Node.Platform.OS`.
+    pub os: String,
+    /// `data-root`.
+    pub data_root: PathBuf,
+    /// `exec-root`.
+    pub exec_root: PathBuf,
+    /// CPUs that are online.
+    pub cpus: u32,
+    /// Parent of all containers' cgroups.
+    pub cgroup_parent: String,
+    /// `default-ulimits`.
+    pub default_ulimits: Vec<Ulimit>,
+    /// `dns`, `dns-search`, `dns-opts`.
+    pub dns: DnsConfig,
+    /// Content of the host's `/etc/resolv.conf`, for what neither task nor node say.
+    pub resolv_conf: String,
+    /// Run an init when the spec does not say.
+    pub default_init: bool,
+    /// Bytes that the log of one task may hold.
+    pub log_max_bytes: u64,
+}
+
+/// Checks that this node can run the task at all, before anything is done for it.
+///
+/// # Errors
+/// [`SpecError`]; the task is to be rejected.
+pub fn check(task: &Task, node: &NodeFacts) -> Result<(), SpecError> {
+    let spec = container_spec(task)?;
+    image(task)?;
+    mounts::validate(&spec.mounts)?;
+    refuse::check(task, spec)?;
+    expand::expand(task, spec, node)?;
+    Ok(())
+}
+
+/// The reference of the task's image.
+///
+/// # Errors
+/// [`SpecError`] when it has none.
+pub fn image(task: &Task) -> Result<&str, SpecError> {
+    match container_spec(task)?.image.as_str() {
+        "" => Err(SpecError::NoImage),
+        image => Ok(image),
+    }
+}
+
+/// The container's name as Docker would give it; `.Task.Name` in templates.
+#[must_use]
+pub fn container_name(task: &Task) -> String {
+    if !task.name.is_empty() {
+        return task.name.clone();
+    }
+    format!("{}.{}.{}", task.service_name, slot(task), task.id)
+}
+
+/// The bundle of a task. `image` belongs to [`image()`]; with [`Files::Unchecked`] everything is
+/// checked but the secrets and configs are left out.
+///
+/// # Errors
+/// [`SpecError`], also for what [`check`] refuses.
+pub fn build(
+    task: &Task,
+    container: &ContainerId,
+    image: &LocalImage,
+    node: &NodeFacts,
+    files: Files<'_>,
+) -> Result<Bundle, SpecError> {
+    check(task, node)?;
+    let spec = container_spec(task)?;
+    refuse::image(spec, &image.config)?;
+    let expanded = expand::expand(task, spec, node)?;
+    let network = refuse::network(task)?;
+    let hostname = names::hostname(&expanded.hostname, network, container, node)?;
+    let own_signal = &spec.stop_signal;
+    if !own_signal.is_empty() && signal::parse(own_signal).is_none() {
+        return Err(SpecError::invalid(format!("invalid signal: {own_signal}")));
+    }
+    let (stop_signal, stop_grace_seconds) = stop(task, Some(image));
+    let ulimits = resources::rlimits(&node.default_ulimits, &spec.ulimits)?;
+    let seccomp = match &spec.privileges.seccomp {
+        SeccompChoice::Default => Seccomp::Default,
+        SeccompChoice::Unconfined => Seccomp::Unconfined,
+        SeccompChoice::Custom(_) => return Err(refuse::custom_seccomp()),
+    };
+    Ok(Bundle {
+        task: task.id.clone(),
+        container: container.clone(),
+        dir: node.exec_root.join("tasks").join(task.id.as_str()),
+        argv: process::argv(spec, &image.config)?,
+        env: process::env(&expanded.env, &image.config, &hostname, &task.generic_resources)?,
+        cwd: process::cwd(&spec.dir, &image.config.working_dir)?,
+        user: process::or(&spec.user, &image.config.user),
+        groups: spec.groups.clone(),
+        hostname,
+        root: RootFs {
+            layers: image.layers.clone(),
+            writable: node.data_root.join("containers").join(task.id.as_str()),
+            read_only: spec.read_only,
+        },
+        mounts: mounts::build(&expanded.mounts, &image.config, container, node)?,
+        files: files::build(task, spec, &expanded.env, files)?,
+        hosts: names::hosts(&spec.hosts)?,
+        resolv_conf: names::resolv_conf(&spec.dns, node)?,
+        network,
+        capabilities: security::capabilities(&spec.capability_add, &spec.capability_drop)?,
+        seccomp,
+        no_new_privileges: spec.privileges.no_new_privileges,
+        memory_bytes: resources::memory(task.limits.memory_bytes)?,
+        nano_cpus: resources::cpus(task.limits.nano_cpus, node.cpus)?,
+        pids: u64::try_from(spec.pids_limit).ok().filter(|pids| 0 < *pids),
+        cgroup_parent: node.cgroup_parent.clone(),
+        rlimits: ulimits,
+        oom_score_adj: resources::oom_score_adj(spec.oom_score_adj)?,
+        sysctls: security::sysctls(&spec.sysctls, network)?,
+        tty: spec.tty,
+        open_stdin: spec.open_stdin,
+        init: spec.init.unwrap_or(node.default_init),
+        stop_signal,
+        stop_grace_seconds,
+        log_max_bytes: resources::log_bytes(task.log_driver.as_ref(), node.log_max_bytes)?,
+    })
+}
+
+/// How to stop the task: the first signal, and the seconds until SIGKILL (absent: wait for
+/// ever). Without its image, the image's signal is not known.
+#[must_use]
+pub fn stop(task: &Task, image: Option<&LocalImage>) -> (i32, Option<u32>) {
+    let spec = container_spec(task).ok();
+    let own = spec.map_or("", |spec| &spec.stop_signal);
+    let images = image.map_or("", |image| &image.config.stop_signal);
+    let chosen = if own.is_empty() { images } else { own };
+    let signal = signal::parse(chosen).unwrap_or(signal::SIGTERM);
+    let grace = match spec.and_then(|spec| spec.stop_grace_seconds) {
+        None => Some(signal::DEFAULT_GRACE_SECONDS),
+        Some(negative) if negative < 0 => None,
+        Some(seconds) => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+    };
+    (signal, grace)
+}
+
+fn container_spec(task: &Task) -> Result<&ContainerSpec, SpecError> {
+    match &task.runtime {
+        Runtime::Container(spec) => Ok(spec),
+        Runtime::Attachment => Err(SpecError::unsupported(
+            "network attachments of containers that swarm does not manage",
+            "start the container on another node",
+        )),
+        Runtime::Generic { kind } => Err(SpecError::Runtime { kind: kind.clone() }),
+        Runtime::Unknown => Err(SpecError::Runtime { kind: String::new() }),
+    }
+}
+
+/// The slot, or for a global service the node: `.Task.Slot`.
+fn slot(task: &Task) -> String {
+    match task.slot {
+        0 => task.node_id.to_string(),
+        slot => slot.to_string(),
+    }
+}
+
+/// Whether the container has a network namespace of its own.
+const fn private(network: NetworkMode) -> bool {
+    match network {
+        NetworkMode::Host => false,
+        NetworkMode::Isolated => true,
+    }
+}
+
+/// Cleans an absolute path as Go's `path.Clean` does: no `.`, `..` or empty components.
+fn clean(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}

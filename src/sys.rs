@@ -1,0 +1,421 @@
+//! Every `unsafe` block of edgeagent: system calls that rustix lacks or rightly calls unsafe.
+//!
+//! Each function is safe to call: it checks or establishes what its call needs. No policy here;
+//! which call comes when is decided by [`crate::container`] and [`crate::shim`].
+
+use std::{
+    ffi::{CStr, CString},
+    io,
+    mem::MaybeUninit,
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::{Child, Command},
+    ptr,
+};
+
+use rustix::{
+    process::Pid,
+    thread::{UnshareFlags, unshare_unsafe},
+};
+
+/// Highest descriptor that the fallback of [`close_on_exec_from`] looks at: our processes hold a
+/// few dozen, all close-on-exec anyway.
+const FALLBACK_FD_MAX: RawFd = 4096;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn check_long(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Copies this process; `None` in the copy.
+///
+/// # Errors
+/// `EDEADLK` when the process has more than one thread, else what `fork` says.
+pub fn fork() -> io::Result<Option<Pid>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+    }
+    // SAFETY: there is one thread, so no lock of another one stays taken in the copy, and libc's
+    // own fork keeps its books.
+    let pid = check(unsafe { libc::fork() })?;
+    Ok(Pid::from_raw(pid))
+}
+
+/// Like [`fork`], for the init of a container, which sees no `/proc/self` of ours any more and
+/// descends from a single-threaded process.
+///
+/// # Errors
+/// What `fork` says.
+pub(crate) fn fork_in_container() -> io::Result<Option<Pid>> {
+    // SAFETY: called only in the copy that `fork` above made, which has started no thread.
+    let pid = check(unsafe { libc::fork() })?;
+    Ok(Pid::from_raw(pid))
+}
+
+/// Leaves namespaces. `FILES` is refused, for it would split the descriptor table.
+///
+/// # Errors
+/// `EINVAL` for `FILES`, else what `unshare` says.
+pub fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    if flags.contains(UnshareFlags::FILES) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: the descriptor table stays shared between threads; see the check above.
+    unsafe { unshare_unsafe(flags) }.map_err(io::Error::from)
+}
+
+/// Starts `command` as leader of its own session, with `fds` as descriptors 3, 4, ….
+///
+/// # Errors
+/// When the process can not be made or its program not be run.
+pub fn spawn_with_fds(command: &mut Command, fds: &[BorrowedFd<'_>]) -> io::Result<Child> {
+    // Copies high above the targets, so that placing one can not overwrite another.
+    let mut high = Vec::with_capacity(fds.len());
+    for fd in fds {
+        high.push(rustix::io::fcntl_dupfd_cloexec(fd, 64)?);
+    }
+    let raw: Vec<RawFd> = high.iter().map(AsRawFd::as_raw_fd).collect();
+    let place = move || {
+        // SAFETY: no pointers.
+        check(unsafe { libc::setsid() })?;
+        for (target, fd) in (3..).zip(&raw) {
+            // SAFETY: both are plain numbers; `dup2` leaves the new one open across exec.
+            check(unsafe { libc::dup2(*fd, target) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure only makes async-signal-safe calls and allocates nothing.
+    let command = unsafe { command.pre_exec(place) };
+    let child = command.spawn();
+    drop(high);
+    child
+}
+
+/// Takes over a descriptor that the parent left for us.
+///
+/// # Errors
+/// `EBADF` when there is none with this number.
+pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: a plain number; the call fails when it is not open.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, and the protocol between parent and child makes us its only owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Makes `fds` descriptors 0, 1 and 2, open across exec.
+///
+/// # Errors
+/// What `dup2` says.
+pub fn place_stdio(fds: [BorrowedFd<'_>; 3]) -> io::Result<()> {
+    for (target, fd) in (0..).zip(fds) {
+        // SAFETY: both are plain numbers; the standard streams of a container's process are
+        // used by nothing of ours.
+        check(unsafe { libc::dup2(fd.as_raw_fd(), target) })?;
+    }
+    Ok(())
+}
+
+/// Replaces this process; returns only when that failed.
+#[must_use]
+pub fn exec(program: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: all strings end with NUL, both arrays with a null pointer, and all outlive the call.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Marks all descriptors from `first` on to be closed by exec.
+pub fn close_on_exec_from(first: RawFd) {
+    const CLOSE_RANGE_CLOEXEC: libc::c_long = 4;
+    let first_unsigned = libc::c_long::from(first);
+    let done = {
+        // SAFETY: plain numbers.
+        unsafe {
+            libc::syscall(
+                libc::SYS_close_range,
+                first_unsigned,
+                libc::c_long::from(i32::MAX),
+                CLOSE_RANGE_CLOEXEC,
+            )
+        }
+    };
+    if done < 0 {
+        for fd in first..FALLBACK_FD_MAX {
+            // SAFETY: a plain number; a closed descriptor is an error that does not matter.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+}
+
+/// Closes all descriptors. Only for the init of a container, which never returns to code that
+/// owns one.
+pub(crate) fn close_everything() {
+    for fd in 0..FALLBACK_FD_MAX {
+        // SAFETY: a plain number; nothing in this process uses a descriptor after this.
+        unsafe { libc::close(fd) };
+    }
+}
+
+fn full_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the pointer is valid for writes.
+    unsafe { libc::sigfillset(set.as_mut_ptr()) };
+    // SAFETY: sigfillset wrote it.
+    unsafe { set.assume_init() }
+}
+
+/// Blocks every signal that can be blocked.
+///
+/// # Errors
+/// Never in practice.
+pub fn block_signals() -> io::Result<()> {
+    let set = full_set();
+    // SAFETY: `set` is initialised; no old set is asked for.
+    check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut()) })
+        .map(drop)
+}
+
+/// Blocks every signal and gives a descriptor that is readable while one is pending.
+///
+/// # Errors
+/// When there are no descriptors left.
+pub fn signal_fd() -> io::Result<OwnedFd> {
+    block_signals()?;
+    let set = full_set();
+    // SAFETY: `set` is initialised; -1 asks for a new descriptor.
+    let fd = check(unsafe {
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    })?;
+    // SAFETY: just made, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Waits for a blocked signal and gives its number.
+#[must_use]
+pub fn wait_for_signal() -> i32 {
+    let set = full_set();
+    // SAFETY: `set` is initialised; no information is asked for.
+    unsafe { libc::sigwaitinfo(&raw const set, ptr::null_mut()) }
+}
+
+/// Default action for all signals, and none blocked: what a new program expects.
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is no function of ours; numbers that can not be set are refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the pointer is valid for writes.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: sigemptyset wrote it; no old set is asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) };
+}
+
+/// Sends any signal, real-time ones included, to one process.
+///
+/// # Errors
+/// `ESRCH` when it is gone, `EINVAL` for no signal.
+pub fn kill(pid: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    check(unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) }).map(drop)
+}
+
+/// Sets a resource limit by its number.
+///
+/// # Errors
+/// What `prlimit` says.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    const THIS_PROCESS: libc::c_long = 0;
+    let limit = [soft, hard];
+    // SAFETY: `limit` has the layout of `struct rlimit64`, two 64-bit numbers; no old value is
+    // asked for.
+    check_long(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            THIS_PROCESS,
+            libc::c_ulong::from(resource),
+            limit.as_ptr(),
+            ptr::null_mut::<u64>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Brings the loopback interface of this network namespace up.
+///
+/// # Errors
+/// What the socket or its ioctl says.
+pub fn loopback_up() -> io::Result<()> {
+    // SAFETY: plain numbers.
+    let fd =
+        check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: just made, owned by nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: an all-zero ifreq is valid.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+        *to = libc::c_char::try_from(*from).unwrap_or_default();
+    }
+    let flags = libc::IFF_UP | libc::IFF_RUNNING;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).unwrap_or_default();
+    // SAFETY: the request is valid and names an interface; the kernel only reads it.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) })
+        .map(drop)
+}
+
+/// One classic BPF instruction, as the kernel lays it out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u16,
+    /// Instructions to skip when true.
+    pub jump_true: u8,
+    /// Instructions to skip when false.
+    pub jump_false: u8,
+    /// Operand.
+    pub operand: u32,
+}
+
+#[repr(C)]
+struct Program {
+    length: u16,
+    instructions: *const Instruction,
+}
+
+/// Installs a seccomp filter on this thread.
+///
+/// # Errors
+/// `EINVAL` when the kernel refuses the program or it is too long, `EACCES` without
+/// `no_new_privs` and `CAP_SYS_ADMIN`.
+pub fn load_seccomp(filter: &[Instruction]) -> io::Result<()> {
+    let length =
+        u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let program = Program { length, instructions: filter.as_ptr() };
+    // SAFETY: `program` has the layout of `struct sock_fprog` and points to `length` instructions
+    // that outlive the call.
+    check(unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER as libc::c_ulong,
+            &raw const program,
+        )
+    })
+    .map(drop)
+}
+
+/// Makes a mount and all below it read-only.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.12.
+pub fn mount_read_only_recursive(mount: BorrowedFd<'_>) -> io::Result<()> {
+    // `struct mount_attr`: set, clear, propagation, user namespace.
+    let attributes: [u64; 4] = [1, 0, 0, 0];
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // SAFETY: the path is an empty string, the structure is valid and its size is passed.
+    check_long(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::c_long::from(mount.as_raw_fd()),
+            c"".as_ptr(),
+            libc::c_long::from(flags),
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    })
+    .map(drop)
+}
+
+/// Loads a program of type `BPF_PROG_TYPE_CGROUP_DEVICE` and attaches it to a cgroup (v2).
+///
+/// # Errors
+/// What `bpf` says; `ENOSYS` or `EINVAL` when the kernel was built without it.
+pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: &[u64]) -> io::Result<()> {
+    const PROG_LOAD: libc::c_long = 5;
+    const PROG_ATTACH: libc::c_long = 8;
+    const TYPE_CGROUP_DEVICE: u32 = 15;
+    const ATTACH_CGROUP_DEVICE: u32 = 6;
+
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel: u32,
+        flags: u32,
+    }
+    #[repr(C)]
+    struct Attach {
+        target: u32,
+        program: u32,
+        kind: u32,
+        flags: u32,
+    }
+
+    let count = u32::try_from(program.len()).map_err(io::Error::other)?;
+    let load = Load {
+        kind: TYPE_CGROUP_DEVICE,
+        count,
+        instructions: program.as_ptr().addr() as u64,
+        license: c"Apache-2.0".as_ptr().addr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel: 0,
+        flags: 0,
+    };
+    // SAFETY: `load` has the layout of the first fields of `union bpf_attr`, its size is passed,
+    // and its pointers outlive the call.
+    let fd = check_long(unsafe {
+        libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of::<Load>())
+    })?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: just made, owned by nobody else.
+    let loaded = unsafe { OwnedFd::from_raw_fd(fd) };
+    let attach = Attach {
+        target: u32::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?,
+        program: u32::try_from(loaded.as_raw_fd()).map_err(io::Error::other)?,
+        kind: ATTACH_CGROUP_DEVICE,
+        flags: 0,
+    };
+    // SAFETY: as above; both descriptors are open.
+    check_long(unsafe {
+        libc::syscall(libc::SYS_bpf, PROG_ATTACH, &raw const attach, size_of::<Attach>())
+    })
+    .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unsharing_the_descriptor_table_is_refused() {
+        let error = unshare(UnshareFlags::FILES).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn a_descriptor_that_is_not_open_can_not_be_taken_over() {
+        let error = inherited_fd(60_000).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn a_process_with_threads_is_not_copied() {
+        // The test harness runs each test in a thread of its own.
+        assert_eq!(fork().unwrap_err().raw_os_error(), Some(libc::EDEADLK));
+    }
+}

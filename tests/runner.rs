@@ -1,0 +1,646 @@
+//! The real runner on the real kernel: containers made of a static busybox, as root.
+//!
+//! The program under test is the built binary, which acts as shim. What a test needs from inside
+//! a container is written by the container into a folder that is mounted from outside.
+
+#[path = "runner/bench.rs"]
+mod bench;
+
+use std::{fs, path::Path, time::Duration};
+
+use bench::{Bench, or_skip, until};
+use edgeagent::{
+    model::{BundleFile, BundleMount, MountKind, NetworkMode, Propagation, Rlimit, SecretBytes},
+    shim::{self, Shim},
+};
+
+#[test]
+fn a_container_runs_and_ends_with_its_code() {
+    or_skip!();
+    let bench = Bench::new("code");
+    for code in [0, 3, 255] {
+        let exit = bench.run(&bench.shell(&format!("exit {code}")));
+        assert_eq!((exit.code, exit.start_error, exit.oom_killed), (code, None, false));
+    }
+    bench.nothing_is_left();
+}
+
+#[test]
+fn signals_and_grace_end_a_container_as_docker_does() {
+    or_skip!();
+    let bench = Bench::new("signals");
+    // Killed from outside.
+    let sleeper = bench.shell("exec sleep 1000");
+    let shim = bench.start(&sleeper);
+    smol::block_on(shim.kill());
+    assert_eq!(smol::block_on(shim.wait()).code, 137);
+    bench.remove(&sleeper);
+
+    // Handles the signal.
+    let polite =
+        bench.shell("trap 'exit 143' TERM; echo up > /out/up; while :; do sleep 0.01; done");
+    let shim = bench.start(&polite);
+    until("trap", || bench.base.join("out/up").exists());
+    smol::block_on(shim.stop(15, Some(10)));
+    assert_eq!(smol::block_on(shim.wait()).code, 143);
+    bench.remove(&polite);
+
+    // As process 1 it does not even notice, until the grace is over.
+    let deaf = bench.shell("exec sleep 1000");
+    let shim = bench.start(&deaf);
+    let begin = std::time::Instant::now();
+    smol::block_on(shim.stop(15, Some(1)));
+    assert_eq!(smol::block_on(shim.wait()).code, 137);
+    assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&begin.elapsed()));
+    bench.remove(&deaf);
+
+    // No grace at all.
+    let deaf = bench.shell("exec sleep 1000");
+    let shim = bench.start(&deaf);
+    smol::block_on(shim.stop(15, Some(0)));
+    assert_eq!(smol::block_on(shim.wait()).code, 137);
+    bench.remove(&deaf);
+
+    // With an init the signal reaches the program.
+    let mut tini = bench.bundle(&["sleep", "1000"]);
+    tini.init = true;
+    let shim = bench.start(&tini);
+    smol::block_on(shim.stop(15, None));
+    assert_eq!(smol::block_on(shim.wait()).code, 143);
+    bench.remove(&tini);
+    bench.nothing_is_left();
+}
+
+#[test]
+fn an_init_reaps_orphans_and_passes_the_code_on() {
+    or_skip!();
+    let bench = Bench::new("init");
+    let mut bundle = bench.shell(
+        "(sleep 0.05 & ) ; sleep 0.3; \
+         for p in /proc/[0-9]*; do cat $p/stat; done > /out/stat; \
+         cat /proc/1/exe > /out/exe; ls -l /proc/1/fd > /out/fds; exit 7",
+    );
+    bundle.init = true;
+    assert_eq!(bench.run(&bundle).code, 7);
+    let stat = fs::read_to_string(bench.base.join("out/stat")).unwrap();
+    assert!(!stat.contains(") Z "), "{stat}");
+    // Our binary can not be read, and init holds nothing open.
+    assert_eq!(fs::read(bench.base.join("out/exe")).unwrap(), b"");
+    assert_eq!(fs::read_to_string(bench.base.join("out/fds")).unwrap().trim(), "");
+    bench.nothing_is_left();
+}
+
+#[test]
+fn a_program_that_can_not_run_says_why() {
+    or_skip!();
+    let bench = Bench::new("missing");
+    fs::write(bench.base.join("image/bin/plain"), "no program").unwrap();
+    for (argv, user, code, text) in [
+        (
+            "nope",
+            "",
+            127,
+            "exec: \"nope\": executable file not found in $PATH: no such file or directory",
+        ),
+        ("/nope", "", 127, "exec: \"/nope\": stat /nope: no such file or directory"),
+        ("/bin/plain", "", 126, "exec: \"/bin/plain\": permission denied"),
+        ("/etc", "", 126, "exec: \"/etc\": is a directory"),
+        ("true", "bob2", 128, "unable to find user bob2: no matching entries in passwd file"),
+    ] {
+        let mut bundle = bench.bundle(&[argv]);
+        user.clone_into(&mut bundle.user);
+        let shim = bench.spawn(&bundle);
+        let error = smol::block_on(shim.started()).unwrap_err();
+        assert_eq!(error.message, text);
+        let exit = smol::block_on(shim.wait());
+        assert_eq!((exit.code, exit.start_error.as_deref()), (code, Some(text)));
+        bench.remove(&bundle);
+    }
+    let mut bundle = bench.bundle(&["true"]);
+    bundle.mounts.push(bind("/nonexistent/source", "/target", false));
+    let error = smol::block_on(bench.spawn(&bundle).started()).unwrap_err().message;
+    assert!(error.contains("/nonexistent/source") && error.contains("/target"), "{error}");
+    bench.remove(&bundle);
+    bench.nothing_is_left();
+}
+
+fn bind(source: &str, target: &str, read_only: bool) -> BundleMount {
+    BundleMount {
+        kind: MountKind::Bind {
+            source: source.into(),
+            propagation: Propagation::RPrivate,
+            recursive: true,
+        },
+        target: target.to_owned(),
+        read_only,
+    }
+}
+
+#[test]
+fn a_program_gets_its_arguments_environment_folder_and_user() {
+    or_skip!();
+    let bench = Bench::new("process");
+    let mut bundle = bench.bundle(&[]);
+    bundle.env.push("WORD=a b".to_owned());
+    bundle.cwd = "/made/for/it".to_owned();
+    bundle.user = "bob".to_owned();
+    bundle.groups = vec!["500".to_owned()];
+    // Its output folder belongs to root.
+    fs::set_permissions(
+        bench.base.join("out"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )
+    .unwrap();
+    let text = bench.output(
+        &mut bundle,
+        "pwd; id; echo $WORD $HOME; cat /proc/self/cmdline | tr '\\0' '|'; stat -c '%u %a' /made; \
+         echo again > /dev/stdout; hostname",
+    );
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("/made/for/it"));
+    assert_eq!(
+        lines.next(),
+        Some("uid=1000(bob) gid=1001(bob) groups=29(audio),500,1001(bob)"),
+        "{text}"
+    );
+    assert_eq!(lines.next(), Some("a b /home/bob"));
+    assert_eq!(lines.next(), Some("cat|/proc/self/cmdline|0 755"));
+    assert_eq!(lines.next(), Some("again"));
+    assert_eq!(lines.next(), Some("box"));
+    bench.nothing_is_left();
+}
+
+#[test]
+fn rights_are_dockers_default() {
+    or_skip!();
+    let bench = Bench::new("rights");
+    let mut bundle = bench.bundle(&[]);
+    let keys = "grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/1/status | tr '\\t' ' '";
+    let text = bench.output(&mut bundle, keys);
+    assert_eq!(
+        text,
+        "CapInh: 0000000000000000\nCapPrm: 00000000a80425fb\nCapEff: 00000000a80425fb\n\
+         CapBnd: 00000000a80425fb\nCapAmb: 0000000000000000\nNoNewPrivs: 0\nSeccomp: 2\n"
+    );
+    // Not root: nothing but the bound; and no new privileges.
+    let mut bundle = bench.bundle(&[]);
+    bundle.user = "1000".to_owned();
+    bundle.no_new_privileges = true;
+    fs::set_permissions(
+        bench.base.join("out"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )
+    .unwrap();
+    fs::remove_file(bench.base.join("out/text")).unwrap();
+    let text = bench.output(&mut bundle, keys);
+    assert_eq!(
+        text,
+        "CapInh: 0000000000000000\nCapPrm: 0000000000000000\nCapEff: 0000000000000000\n\
+         CapBnd: 00000000a80425fb\nCapAmb: 0000000000000000\nNoNewPrivs: 1\nSeccomp: 2\n"
+    );
+    // What the filter refuses, and what the device rules refuse.
+    let mut bundle = bench.bundle(&[]);
+    let text = bench.output(
+        &mut bundle,
+        "unshare -U true; echo $?; unshare -m true; echo $?; \
+         mknod /kmsg c 1 11; cat /kmsg; echo $?; cat /dev/null; echo $?; \
+         mount -t tmpfs x /tmp; echo $?",
+    );
+    assert_eq!(text.matches("Operation not permitted").count(), 3 + 1, "{text}");
+    bench.nothing_is_left();
+}
+
+#[test]
+fn limits_are_in_the_control_groups() {
+    or_skip!();
+    let bench = Bench::new("limits");
+    let mut bundle = bench.shell("sleep 1000");
+    bundle.memory_bytes = Some(64 << 20);
+    bundle.nano_cpus = Some(500_000_000);
+    bundle.pids = Some(50);
+    bundle.oom_score_adj = 321;
+    // RLIMIT_NOFILE.
+    bundle.rlimits = vec![Rlimit { resource: 7, soft: 512, hard: 1024 }];
+    let shim = bench.spawn(&bundle);
+    let started = smol::block_on(shim.started()).unwrap();
+    let groups = bench.cgroups();
+    let value = |v1: &str, v2: &str| {
+        let found = groups.iter().flat_map(|g| [g.join(v1), g.join(v2)]);
+        let texts: Vec<String> = found.filter_map(|f| fs::read_to_string(f).ok()).collect();
+        texts.first().cloned().unwrap_or_default().trim().to_owned()
+    };
+    assert_eq!(value("memory.limit_in_bytes", "memory.max"), (64 << 20).to_string());
+    let quota = value("cpu.cfs_quota_us", "cpu.max");
+    assert!(quota == "50000" || quota == "50000 100000", "{quota}");
+    assert_eq!(value("pids.max", "pids.max"), "50");
+    let proc = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", started.pid)).unwrap();
+    assert_eq!(proc("oom_score_adj").trim(), "321");
+    let files = proc("limits");
+    let files = files.lines().find(|l| l.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["512", "1024"]);
+    // Every process of the container is in every group of it, and sees itself at the top.
+    let lines = proc("cgroup");
+    assert!(lines.lines().filter(|l| l.contains(bundle.container.as_str())).count() >= 1);
+    smol::block_on(shim.kill());
+    smol::block_on(shim.wait());
+    bench.remove(&bundle);
+    bench.nothing_is_left();
+}
+
+#[test]
+fn a_container_that_eats_its_memory_is_reported_as_such() {
+    or_skip!();
+    let bench = Bench::new("oom");
+    let mut bundle = bench.shell("exec cat /dev/zero | exec tail -c 200000000 > /dev/null");
+    bundle.argv = ["/bin/busybox", "tail", "-c", "200000000", "/dev/zero"].map(String::from).into();
+    bundle.memory_bytes = Some(16 << 20);
+    let exit = bench.run(&bundle);
+    assert_eq!((exit.code, exit.oom_killed), (137, true));
+    bench.nothing_is_left();
+}
+
+#[test]
+fn the_file_systems_are_dockers() {
+    or_skip!();
+    let bench = Bench::new("mounts");
+    let mut bundle = bench.bundle(&[]);
+    let text = bench.output(
+        &mut bundle,
+        "cat /proc/mounts; ls -l /dev; cat /etc/hosts /etc/hostname /etc/resolv.conf",
+    );
+    for line in [
+        "proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0",
+        "tmpfs /dev tmpfs rw,nosuid,size=65536k,mode=755",
+        "devpts /dev/pts devpts rw,nosuid,noexec,relatime,gid=5,mode=620,ptmxmode=666 0 0",
+        "sysfs /sys sysfs ro,nosuid,nodev,noexec,relatime 0 0",
+        "mqueue /dev/mqueue mqueue rw,nosuid,nodev,noexec,relatime 0 0",
+        "tmpfs /dev/shm tmpfs rw,nosuid,nodev,noexec,relatime,size=65536k",
+        "proc /proc/sys proc ro,nosuid,nodev,noexec,relatime 0 0",
+        "tmpfs /proc/acpi tmpfs ro",
+        "tmpfs /proc/kcore tmpfs rw,nosuid,size=65536k,mode=755",
+        "tmpfs /sys/firmware tmpfs ro",
+        " -> /proc/self/fd/1",
+        "pts/ptmx",
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+        "10.0.0.1\textra\nbox\nnameserver 192.0.2.53\n",
+    ] {
+        let known = line
+            .split(' ')
+            .nth(1)
+            .is_some_and(|p| p.starts_with("/proc/acpi") || p.starts_with("/sys/firmware"));
+        let there = !known || Path::new(line.split(' ').nth(1).unwrap()).exists();
+        assert!(!there || text.contains(line), "{line} not in\n{text}");
+    }
+    // Nothing of the host's tree shines through.
+    assert!(!text.contains("edgeagent-runner-") || text.matches("edgeagent-runner-").count() <= 2);
+
+    let mut bundle = bench.bundle(&[]);
+    let text = bench.output(
+        &mut bundle,
+        "echo 1 > /proc/sys/kernel/sysrq; echo x > /proc/sysrq-trigger; cat /proc/kcore; \
+         echo x > /sys/kernel/mm/ksm/run; ls /proc/scsi /sys/firmware; \
+         ls /proc/self/fd; ls -l /dev/fd; ip addr show lo 2>/dev/null; \
+         cat /proc/self/cgroup; ls /sys/fs/cgroup; mkdir /sys/fs/cgroup/x",
+    );
+    assert!(text.matches("Read-only file system").count() >= 3, "{text}");
+    assert!(!text.contains(&bundle.cgroup_parent), "{text}");
+    bench.nothing_is_left();
+}
+
+#[test]
+fn no_descriptor_of_ours_reaches_the_program() {
+    or_skip!();
+    let bench = Bench::new("fds");
+    let mut bundle = bench.bundle(&[]);
+    // 0, 1, 2, and the folder that ls reads.
+    let text = bench.output(&mut bundle, "exec ls /proc/self/fd");
+    assert_eq!(text, "0\n1\n2\n3\n");
+    // CVE-2024-21626: a working folder through a descriptor.
+    for number in 3..64 {
+        let mut bundle = bench.bundle(&["true"]);
+        bundle.cwd = format!("/proc/self/fd/{number}");
+        if number < 16 {
+            let exit = bench.run(&bundle);
+            assert!(exit.start_error.is_some(), "fd {number}");
+        }
+    }
+    bench.nothing_is_left();
+}
+
+#[test]
+fn a_read_only_root_is_read_only_and_its_mounts_keep_their_mode() {
+    or_skip!();
+    let bench = Bench::new("readonly");
+    let mut bundle = bench.bundle(&[]);
+    bundle.root.read_only = true;
+    bundle.mounts.push(bind(bench.base.join("out").to_str().unwrap(), "/out-ro", true));
+    bundle.mounts.push(BundleMount {
+        kind: MountKind::Tmpfs { size_bytes: Some(1 << 20), mode: Some(0o700), exec: false },
+        target: "/scratch".to_owned(),
+        read_only: false,
+    });
+    let text = bench.output(
+        &mut bundle,
+        "touch /x; touch /etc/hosts; touch /out-ro/x; touch /out/y /scratch/z /dev/shm/z; \
+         grep scratch /proc/mounts; stat -c %a /scratch",
+    );
+    assert_eq!(text.matches("Read-only file system").count(), 3, "{text}");
+    assert!(
+        text.contains("tmpfs /scratch tmpfs rw,nosuid,nodev,noexec,relatime,size=1024k,mode=700")
+    );
+    assert!(text.ends_with("700\n"), "{text}");
+    assert!(bench.base.join("out/y").exists());
+    bench.nothing_is_left();
+}
+
+#[test]
+fn volumes_are_made_filled_and_deleted_when_anonymous() {
+    or_skip!();
+    let bench = Bench::new("volumes");
+    let volume = |name: &str, anonymous| BundleMount {
+        kind: MountKind::Volume {
+            source: bench.base.join("volumes").join(name).join("data"),
+            populate: true,
+            anonymous,
+        },
+        target: "/data".to_owned(),
+        read_only: false,
+    };
+    std::os::unix::fs::chown(bench.base.join("image/data/below"), Some(1000), Some(29)).unwrap();
+    for round in 0..2 {
+        let mut bundle = bench.bundle(&[]);
+        bundle.mounts.push(volume("named", false));
+        let text = bench.output(
+            &mut bundle,
+            "cat /data/below/seed /data/below/mine; stat -c '%u %g' /data/below; echo kept > /data/below/mine",
+        );
+        let kept = if round == 0 {
+            "cat: can't open '/data/below/mine': No such file or directory\n"
+        } else {
+            "kept\n"
+        };
+        assert_eq!(text, format!("from the image{kept}1000 29\n"));
+    }
+    assert!(bench.base.join("volumes/named/data/below/mine").exists());
+    let mut bundle = bench.bundle(&[]);
+    bundle.mounts.push(volume("anonymous", true));
+    bench.output(&mut bundle, "cat /data/below/seed");
+    assert!(!bench.base.join("volumes/anonymous/data").exists());
+    bench.nothing_is_left();
+}
+
+#[test]
+fn secrets_are_files_in_memory_that_nobody_else_sees() {
+    or_skip!();
+    let bench = Bench::new("secrets");
+    let mut bundle = bench.bundle(&[]);
+    bundle.files.push(BundleFile {
+        target: "/run/secrets/key".to_owned(),
+        uid: 1000,
+        gid: 29,
+        mode: 0o440,
+        data: SecretBytes::new(b"hunter2-secret".to_vec()),
+    });
+    bundle.argv = ["/bin/sh", "-c", "cat /run/secrets/key > /out/got; stat -c '%u %g %a' /run/secrets/key >> /out/got; \
+        echo x > /run/secrets/key; echo $? >> /out/got; grep secrets/key /proc/mounts >> /out/got; touch /out/done; exec sleep 1000"].map(String::from).into();
+    let shim = bench.spawn(&bundle);
+    let started = smol::block_on(shim.started()).unwrap();
+    until("secret", || bench.base.join("out/done").exists());
+    let got = fs::read_to_string(bench.base.join("out/got")).unwrap();
+    assert!(got.starts_with("hunter2-secret1000 29 440\n1\n"), "{got}");
+    assert!(got.contains("/run/secrets/key tmpfs ro,nosuid,nodev,noexec"), "{got}");
+    fs::remove_file(bench.base.join("out/got")).unwrap();
+    // Neither on disk, nor in the shim's command line or environment, nor in its memory.
+    let shim_process = bench::processes("secrets").pop().unwrap();
+    for name in ["cmdline", "environ"] {
+        let bytes = fs::read(shim_process.join(name)).unwrap();
+        assert!(!contains(&bytes, b"hunter2"), "{name}");
+    }
+    assert!(!memory_contains(&shim_process, b"hunter2-secret"), "the shim keeps the secret");
+    assert!(!tree_contains(&bench.base, b"hunter2-secret"));
+    assert!(started.pid > 1);
+    smol::block_on(shim.kill());
+    smol::block_on(shim.wait());
+    bench.remove(&bundle);
+    bench.nothing_is_left();
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|w| w == wanted)
+}
+
+fn memory_contains(process: &Path, wanted: &[u8]) -> bool {
+    use std::os::unix::fs::FileExt as _;
+    let memory = fs::File::open(process.join("mem")).unwrap();
+    let maps = fs::read_to_string(process.join("maps")).unwrap();
+    maps.lines().filter(|l| l.contains(" rw-p ")).any(|line| {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let from = u64::from_str_radix(from, 16).unwrap();
+        let to = u64::from_str_radix(to, 16).unwrap();
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        memory.read_exact_at(&mut bytes, from).is_ok() && contains(&bytes, wanted)
+    })
+}
+
+fn tree_contains(dir: &Path, wanted: &[u8]) -> bool {
+    fs::read_dir(dir).unwrap().flatten().any(|entry| {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            tree_contains(&entry.path(), wanted)
+        } else {
+            kind.is_file() && contains(&fs::read(entry.path()).unwrap(), wanted)
+        }
+    })
+}
+
+#[test]
+fn hostile_images_reach_nothing_outside() {
+    or_skip!();
+    // CVE-2026-47766 and CVE-2019-19921: links where default mounts go.
+    for link in ["dev", "proc", "sys"] {
+        let bench = Bench::new("hostile");
+        std::os::unix::fs::symlink("/", bench.base.join("image").join(link)).unwrap();
+        let exit = bench.run(&bench.bundle(&["true"]));
+        assert!(exit.start_error.is_some(), "{link}");
+        bench.nothing_is_left();
+    }
+    // A mount target through a link out of the image.
+    let bench = Bench::new("hostile");
+    let outside = bench.base.join("outside");
+    fs::create_dir(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, bench.base.join("image/escape")).unwrap();
+    std::os::unix::fs::symlink(outside.join("hosts"), bench.base.join("image/etc/hosts")).unwrap();
+    let mut bundle = bench.bundle(&[]);
+    let source = bench.base.join("out");
+    bundle.mounts.push(bind(source.to_str().unwrap(), "/escape/deep", false));
+    bench.output(&mut bundle, "true");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    // Mounts over procfs and the root.
+    for target in ["/proc", "/proc/self", "/proc/sys/kernel", "/", "/out/.."] {
+        let mut bundle = bench.bundle(&["true"]);
+        bundle.mounts.push(bind(source.to_str().unwrap(), target, false));
+        assert!(bench.run(&bundle).start_error.is_some(), "{target}");
+    }
+    bench.nothing_is_left();
+}
+
+#[test]
+fn our_program_can_not_be_written_through_a_protected_mount() {
+    or_skip!();
+    let bench = Bench::new("protect");
+    let root = bench.base.join("exec");
+    let first = shim::protected_program(&root).unwrap();
+    let program = shim::protected_program(&root).unwrap();
+    assert_eq!(first, program);
+    let error = fs::OpenOptions::new().write(true).open(&program).unwrap_err();
+    assert!(matches!(
+        error.kind(),
+        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::ExecutableFileBusy
+    ));
+    let own = fs::read("/proc/self/exe").unwrap();
+    assert_eq!(fs::read(&program).unwrap().len(), own.len());
+    shim::remove(&root, &bench.base.join("none")).unwrap();
+    bench.nothing_is_left();
+}
+
+#[test]
+fn an_agent_that_comes_back_finds_its_containers() {
+    or_skip!();
+    let bench = Bench::new("attach");
+    let running = bench.shell("exec sleep 1000");
+    let started = smol::block_on(bench.spawn(&running).started()).unwrap();
+    // The Shim was dropped with its Child: the container does not care.
+    let ended = bench.shell("exit 9");
+    let shim = bench.spawn(&ended);
+    smol::block_on(shim.started()).unwrap();
+    until("exit record", || ended.dir.join("exit").exists());
+    drop(shim);
+
+    let mut names = shim::list(&bench.base.join("run")).unwrap();
+    names.sort();
+    assert_eq!(names, [running.task.clone(), ended.task.clone()]);
+    let again = Shim::attach(&running.dir).unwrap();
+    assert_eq!(smol::block_on(again.started()).unwrap(), started);
+    // Waiting is given up and taken up again without loss.
+    smol::block_on(smol::future::or(
+        async {
+            again.wait().await;
+        },
+        async {
+            smol::Timer::after(Duration::from_millis(20)).await;
+        },
+    ));
+    smol::block_on(again.kill());
+    assert_eq!(smol::block_on(again.wait()).code, 137);
+    let over = Shim::attach(&ended.dir).unwrap();
+    assert!(smol::block_on(over.started()).is_ok());
+    assert_eq!(smol::block_on(over.wait()).code, 9);
+    assert!(Shim::attach(&bench.base.join("run/tasks/none")).is_err());
+    bench.remove(&running);
+    bench.remove(&ended);
+}
+
+#[test]
+fn a_killed_shim_takes_its_container_with_it() {
+    or_skip!();
+    let bench = Bench::new("killed");
+    // The program changed its user, which makes the kernel forget to whom it was tied.
+    let bundle = bench.shell("exec sleep 1000");
+    let shim = bench.spawn(&bundle);
+    let started = smol::block_on(shim.started()).unwrap();
+    let process = bench::processes("killed").pop().unwrap();
+    kill(&process);
+    let exit = smol::block_on(shim.wait());
+    assert_eq!((exit.code, exit.start_error), (137, None));
+    until("end of the container", || !Path::new(&format!("/proc/{}", started.pid)).exists());
+    bench.remove(&bundle);
+    bench.nothing_is_left();
+
+    // At any moment of its start; nobody attached in between.
+    for delay in 0..30 {
+        let bundle = bench.shell("exec sleep 1000");
+        let shim = bench.spawn(&bundle);
+        std::thread::sleep(Duration::from_micros(delay * 700));
+        if let Some(process) = bench::processes("killed").pop() {
+            kill(&process);
+        }
+        if delay % 2 == 0 {
+            let exit = smol::block_on(shim.wait());
+            assert_eq!(exit.code, 137, "{exit:?}");
+        } else {
+            smol::block_on(shim.wait());
+        }
+        drop(shim);
+        bench.remove(&bundle);
+        assert_eq!(bench.cgroups().len(), 0);
+    }
+    bench.nothing_is_left();
+}
+
+fn kill(process: &Path) {
+    let pid: i32 = process.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+}
+
+#[test]
+fn twenty_containers_start_at_once() {
+    or_skip!();
+    let bench = Bench::new("many");
+    let bundles: Vec<_> = (0..20).map(|n| bench.shell(&format!("exit {n}"))).collect();
+    let shims: Vec<_> = bundles.iter().map(|b| bench.spawn(b)).collect();
+    for (wanted, shim) in (0..).zip(&shims) {
+        let exit = smol::block_on(shim.wait());
+        assert_eq!((exit.code, exit.start_error), (wanted, None));
+    }
+    for bundle in &bundles {
+        bench.remove(bundle);
+    }
+    bench.nothing_is_left();
+}
+
+#[test]
+fn networks_and_kernel_parameters_are_the_containers_own() {
+    or_skip!();
+    let bench = Bench::new("network");
+    let mut bundle = bench.bundle(&[]);
+    bundle.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
+    let text = bench.output(
+        &mut bundle,
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; cat /proc/net/dev | tail -n +3 | cut -d: -f1; \
+         cat /sys/class/net/lo/flags; readlink /proc/self/ns/net",
+    );
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    assert_eq!(lines[..3], ["0", "lo", "0x9"], "{text}");
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    assert_ne!(Path::new(lines[3]), own);
+    let mut bundle = bench.bundle(&[]);
+    bundle.network = NetworkMode::Host;
+    let text = bench.output(&mut bundle, "readlink /proc/self/ns/net");
+    assert_eq!(Path::new(text.trim()), own);
+    let mut bundle = bench.bundle(&["true"]);
+    bundle.sysctls.insert("net.no_such_thing".into(), "0".into());
+    assert!(bench.run(&bundle).start_error.unwrap().contains("net.no_such_thing"));
+    bench.nothing_is_left();
+}
+
+#[test]
+fn an_image_of_many_layers_mounts() {
+    or_skip!();
+    let bench = Bench::new("layers");
+    let mut bundle = bench.bundle(&[]);
+    for number in 0..120 {
+        let name = format!("sha256:{number:064},odd");
+        let layer = bench.base.join("layers").join(name);
+        fs::create_dir_all(&layer).unwrap();
+        fs::write(layer.join(format!("from-{number}")), "").unwrap();
+        fs::write(layer.join("top"), number.to_string()).unwrap();
+        bundle.root.layers.push(layer);
+    }
+    let text = bench.output(&mut bundle, "cat /top; echo; ls -d /from-* | wc -l");
+    assert_eq!(text, "119\n120\n");
+    bench.nothing_is_left();
+}
