@@ -34,9 +34,6 @@
 //! `use crate::` points down this list only; `tests/layers.rs` reads the source and fails
 //! otherwise. In reading order from the bottom:
 
-pub mod agent;
-pub mod ca;
-mod container;
 pub mod limits;
 pub mod model;
 // pure
@@ -45,9 +42,10 @@ pub mod spec;
 // the world
 #[expect(unsafe_code, reason = "the one place for system calls that rustix lacks")]
 pub mod sys;
+
 pub mod ca;
 pub mod config;
-pub mod container;
+mod container;
 pub mod image;
 pub mod logs;
 pub mod rpc;
@@ -56,7 +54,3 @@ pub mod shim;
 // what holds it together
 pub mod cli;
 pub mod node;
-pub mod spec;
-pub mod shim;
-#[expect(unsafe_code, reason = "the one file that may; see its head")]
-pub mod sys;

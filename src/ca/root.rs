@@ -101,6 +101,12 @@ impl PinnedRoot {
         &self.pem
     }
 
+    /// SHA-256 of the bundle in hexadecimal: what a join token names.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        hex(&sha256(&self.pem))
+    }
+
     /// A bundle out of the sealed identity, where it was put after its digest had matched.
     #[must_use]
     pub const fn unsealed(pem: Vec<u8>) -> Self {

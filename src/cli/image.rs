@@ -1,14 +1,18 @@
 //! `image ls|pull|load|rm|prune`.
 
-use std::{collections::BTreeSet, fs, os::fd::OwnedFd, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use smol::future;
 
-use super::{Failure, ImageCommand, ImageLoad, ImageLs, ImagePull, ImageRm, print};
+use super::{Failure, ImageCommand, ImageLoad, ImageLs, ImagePull, ImageRm, print, print_json};
 use crate::{
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
-    model::{Runtime, SecretBytes, chain},
+    model::{LocalImage, Runtime, SecretBytes, chain},
     node,
     seal::{Sealer, TaskStore},
 };
@@ -26,13 +30,22 @@ pub(super) fn image(config: &Config, command: ImageCommand) -> Result<(), Failur
     }
 }
 
+/// An image, as `image ls --json` prints it.
+#[derive(serde::Serialize)]
+struct ImageReport {
+    reference: String,
+    #[serde(flatten)]
+    image: LocalImage,
+}
+
 fn list(store: &Store, json: bool) -> Result<(), Failure> {
-    let images =
-        store.list().map_err(|error| Failure::failed("cannot list the images", &error))?;
+    let images = store.list().map_err(|error| Failure::failed("cannot list the images", &error))?;
     if json {
-        let text = serde_json::to_string_pretty(&images)
-            .map_err(|error| Failure::failed("cannot print as JSON", &error))?;
-        return print(format_args!("{text}\n"));
+        let images: Vec<ImageReport> = images
+            .into_iter()
+            .map(|(name, image)| ImageReport { reference: name.to_string(), image })
+            .collect();
+        return print_json(&images);
     }
     for (name, image) in images {
         let id = image.id.strip_prefix("sha256:").unwrap_or(&image.id);
@@ -54,13 +67,11 @@ fn pull(config: &Config, text: &str) -> Result<(), Failure> {
 }
 
 fn load(config: &Config, input: &Path) -> Result<(), Failure> {
-    let archive: OwnedFd = if input == Path::new("-") {
-        rustix::io::dup(std::io::stdin())
-            .map_err(|error| Failure::failed("cannot read standard input", &error))?
+    let archive = if input == Path::new("-") {
+        PathBuf::from(format!("/proc/{}/fd/0", std::process::id()))
     } else {
-        fs::File::open(input)
+        fs::canonicalize(input)
             .map_err(|error| Failure::failed(&format!("cannot open {}", input.display()), &error))?
-            .into()
     };
     fetch(&FetchRequest {
         store: config.data_root.join("images"),
@@ -125,9 +136,8 @@ fn prune(config: &Config, store: &Store) -> Result<(), Failure> {
             in_use.insert(image.manifest);
         }
     }
-    let pruned = store
-        .prune(&in_use)
-        .map_err(|error| Failure::failed("cannot prune the images", &error))?;
+    let pruned =
+        store.prune(&in_use).map_err(|error| Failure::failed("cannot prune the images", &error))?;
     let megabytes = pruned.bytes / 1_000_000;
     print(format_args!("{} layers removed, {megabytes} MB freed\n", pruned.layers))
 }

@@ -41,14 +41,10 @@ pub(super) fn join(config: &Config, arguments: Join) -> Result<(), Failure> {
         Enrolment { executor: Rc::clone(&executor), store: &store, clock: || node::clock().wall };
     let issued = future::block_on(executor.run(async {
         match known {
-            Some(mut identity) if same_swarm(&identity, &token) => {
-                match identity.pending.clone() {
-                    Some(pending) => {
-                        enrolment.resume(&mut identity, &pending, tell_pending).await
-                    }
-                    None => enrolment.join(&token, seeds, arguments.availability, tell_pending).await,
-                }
-            }
+            Some(mut identity) if same_swarm(&identity, &token) => match identity.pending.clone() {
+                Some(pending) => enrolment.resume(&mut identity, &pending, tell_pending).await,
+                None => enrolment.join(&token, seeds, arguments.availability, tell_pending).await,
+            },
             Some(_) | None => {
                 enrolment.join(&token, seeds, arguments.availability, tell_pending).await
             }
@@ -197,9 +193,7 @@ pub(super) fn leave(config: &Config) -> Result<(), Failure> {
         }
         Err(error) => return Err(Failure::failed("the running agent does not answer", &error)),
     }
-    print(format_args!(
-        "Node left the swarm. Its record stays there as Down: docker node rm\n"
-    ))
+    print(format_args!("Node left the swarm. Its record stays there as Down: docker node rm\n"))
 }
 
 /// Leaves without an agent.
@@ -235,7 +229,18 @@ mod tests {
         ] {
             assert_eq!(address(given).unwrap(), full);
         }
-        for bad in ["", ":2377", "host:", "host:0", "host:70000", "host:x", "[::1", "[::1]x", "a b", "http://h"] {
+        for bad in [
+            "",
+            ":2377",
+            "host:",
+            "host:0",
+            "host:70000",
+            "host:x",
+            "[::1",
+            "[::1]x",
+            "a b",
+            "http://h",
+        ] {
             assert!(address(bad).is_err(), "{bad:?}");
         }
     }

@@ -271,3 +271,9 @@ fn print(text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
         Err(error) => Err(Failure::failed("cannot write to standard output", &error)),
     }
 }
+
+fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::failed("cannot print as JSON", &error))?;
+    print(format_args!("{text}\n"))
+}

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, io, io::Write as _, thread};
 
-use super::{Failure, Logs, print};
+use super::{Failure, Logs, print, print_json};
 use crate::{
     config::Config,
     limits::{LOG_BATCH_MAX_BYTES, LOG_FOLLOW_INTERVAL},
@@ -139,12 +139,6 @@ fn table(tasks: &[TaskReport]) -> String {
         text.push('\n');
     }
     text
-}
-
-fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|error| Failure::failed("cannot print as JSON", &error))?;
-    print(format_args!("{text}\n"))
 }
 
 /// Prints the log of one task, from its ring; needs no agent.

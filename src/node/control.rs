@@ -269,9 +269,7 @@ mod tests {
 
     #[test]
     fn requests_are_short_words_on_the_wire() {
-        for request in
-            [Request::Status, Request::Tasks, Request::IdentityChanged, Request::Leave]
-        {
+        for request in [Request::Status, Request::Tasks, Request::IdentityChanged, Request::Leave] {
             let line = serde_json::to_string(&request).unwrap();
             assert!(line.len() < CONTROL_REQUEST_MAX_BYTES);
             assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);

@@ -9,11 +9,13 @@ use std::{error::Error, fmt, rc::Rc, sync::Arc, time::Duration};
 use smol::{LocalExecutor, Timer};
 
 use crate::{
-    ca::{CertificateRequest, ChainError, Issued, JoinToken, KeyError, PinnedRoot, Role, RootError},
+    ca::{
+        CertificateRequest, ChainError, Issued, JoinToken, KeyError, PinnedRoot, Role, RootError,
+    },
     limits::{CERTIFICATE_POLL, CERTIFICATE_POLL_PAUSE, DIAL_TIMEOUT},
     model::{
         Availability, Identity, IssuanceState, NodeCertificate, NodeId, PendingCertificate,
-         SecretBytes, UnixTime, chain,
+        SecretBytes, UnixTime, chain,
     },
     rpc::{self, CallError, CertificateAnswer, Channel, Code, JOIN_NAME, TlsError},
     seal::{FileError, IdentityStore, SaveError},
@@ -92,7 +94,9 @@ impl fmt::Display for JoinError {
             Self::NotSigned { reason } => {
                 write!(f, "the manager refused to sign a certificate: {reason}")
             }
-            Self::Certificate(_) => f.write_str("the certificate that the manager sent is unusable"),
+            Self::Certificate(_) => {
+                f.write_str("the certificate that the manager sent is unusable")
+            }
             Self::Call { addr, .. } => write!(f, "joining through the manager at {addr} failed"),
             Self::Key(_) => f.write_str("no key could be made"),
             Self::Tls(_) => f.write_str("the root CA that was presented is unusable"),
@@ -328,16 +332,14 @@ pub(super) async fn renew(
         .issue_certificate(&request.csr, None, Availability::Active)
         .await
         .map_err(|cause| JoinError::Call { addr: addr.to_owned(), cause })?;
-    let pending =
-        PendingCertificate { node_id: node.clone(), key: request.key, csr: request.csr };
+    let pending = PendingCertificate { node_id: node.clone(), key: request.key, csr: request.csr };
     let chain = await_signature(channel, addr, &pending, || {}).await?;
     let issued =
         Issued::check(root, &chain, &pending.key, clock()).map_err(JoinError::Certificate)?;
     if issued.role != Role::Worker {
         return Err(JoinError::ManagerToken);
     }
-    let certificate =
-        NodeCertificate { node_id: issued.node_id.clone(), key: pending.key, chain };
+    let certificate = NodeCertificate { node_id: issued.node_id.clone(), key: pending.key, chain };
     Ok((certificate, issued))
 }
 
@@ -360,7 +362,10 @@ mod tests {
     fn only_a_final_answer_to_our_own_request_counts() {
         use IssuanceState::{Failed, Issued, Pending, Renew, Rotate, Unknown};
         for state in [Issued, Rotate] {
-            assert_eq!(signed(answer(state, b"ours", b"chain"), b"ours").unwrap().unwrap(), b"chain");
+            assert_eq!(
+                signed(answer(state, b"ours", b"chain"), b"ours").unwrap().unwrap(),
+                b"chain"
+            );
             assert!(signed(answer(state, b"older", b"chain"), b"ours").unwrap().is_none());
             assert!(signed(answer(state, b"ours", b""), b"ours").is_err());
         }

@@ -97,7 +97,10 @@ impl<'a> Member<'a> {
         let description = describe::describe(&config, issued.tls_info(&root));
         let LoadedTasks { records, damaged } = tasks.load_all().map_err(RunError::Tasks)?;
         for task in damaged {
-            log::error!("the record {} can not be opened: its task starts anew", task.path.display());
+            log::error!(
+                "the record {} can not be opened: its task starts anew",
+                task.path.display()
+            );
         }
         let now = clock();
         let agent = Rc::new(RefCell::new(Agent::new(
@@ -115,7 +118,7 @@ impl<'a> Member<'a> {
             facts: RefCell::new(facts(&config, &description)),
             config: config.clone(),
             agent: Rc::clone(&agent),
-            store: state.images.clone(),
+            store: Rc::clone(&state.images),
             platform: state.platform.clone(),
             program: state.program.clone(),
             pulling: Semaphore::new(1),
@@ -207,11 +210,8 @@ impl<'a> Member<'a> {
                 Err(_closed) => future::pending().await,
             }
         };
-        future::or(
-            future::or(settled, future::or(link, timer)),
-            future::or(renewed, question),
-        )
-        .await
+        future::or(future::or(settled, future::or(link, timer)), future::or(renewed, question))
+            .await
     }
 
     fn handle(&mut self, event: Event) {
@@ -273,11 +273,8 @@ impl<'a> Member<'a> {
             Output::Connect { peer, session } => {
                 log::debug!("connecting manager={}", peer.addr);
                 let (events, received) = smol::channel::bounded(LINK_EVENTS_MAX);
-                let target = Target {
-                    addr: peer.addr,
-                    tls: Arc::clone(&self.tls),
-                    name: rpc::MANAGER_NAME,
-                };
+                let target =
+                    Target { addr: peer.addr, tls: Arc::clone(&self.tls), name: rpc::MANAGER_NAME };
                 let link = Link::open(
                     Rc::clone(&self.executor),
                     target,
@@ -394,10 +391,9 @@ impl<'a> Member<'a> {
         let done = self.renewed.0.clone();
         self.renewing = Some(self.executor.spawn(async move {
             let renewal = async {
-                let channel =
-                    Channel::open(&executor, &addr, tls, rpc::MANAGER_NAME, DIAL_TIMEOUT)
-                        .await
-                        .map_err(|cause| JoinError::Call { addr: addr.clone(), cause })?;
+                let channel = Channel::open(&executor, &addr, tls, rpc::MANAGER_NAME, DIAL_TIMEOUT)
+                    .await
+                    .map_err(|cause| JoinError::Call { addr: addr.clone(), cause })?;
                 enrol::renew(&channel, &addr, &root, &node, || clock().wall).await
             };
             // The loop lives as long as this future.
@@ -431,9 +427,7 @@ impl<'a> Member<'a> {
     fn answer(&mut self, question: Question) {
         let response = match question.request {
             Request::Status => Response::Status(Box::new(self.status())),
-            Request::Tasks => {
-                Response::Tasks(self.agent.borrow().records().map(report).collect())
-            }
+            Request::Tasks => Response::Tasks(self.agent.borrow().records().map(report).collect()),
             Request::IdentityChanged => Response::Done,
             Request::Leave => {
                 log::info!("leaving the swarm");

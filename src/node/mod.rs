@@ -128,7 +128,7 @@ pub fn clock() -> Now {
 /// What stays the same while the agent runs, joined or not.
 pub(crate) struct NodeState {
     config: Config,
-    images: Store,
+    images: Rc<Store>,
     platform: Platform,
     /// Our own program, read-only as containers may come to see it.
     program: PathBuf,
@@ -152,7 +152,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     make_private_dir(&config.exec_root.join("tasks"))?;
     let _alone = lock(&config.exec_root)?;
     let state = NodeState {
-        images: Store::open(&config.data_root.join("images")).map_err(RunError::Images)?,
+        images: Rc::new(Store::open(&config.data_root.join("images")).map_err(RunError::Images)?),
         platform: image::host_platform(),
         program: shim::protected_program(&config.exec_root).map_err(RunError::Program)?,
         config,
@@ -211,17 +211,9 @@ async fn live(
                 continue;
             }
         };
-        let tasks =
-            TaskStore::open(data_root, sealer.clone()).map_err(RunError::Tasks)?;
-        let mut member = Member::new(
-            Rc::clone(executor),
-            state,
-            &store,
-            tasks,
-            identity,
-            &certificate,
-            issued,
-        )?;
+        let tasks = TaskStore::open(data_root, sealer.clone()).map_err(RunError::Tasks)?;
+        let mut member =
+            Member::new(Rc::clone(executor), state, &store, tasks, identity, &certificate, issued)?;
         match member.run(questions).await {
             End::Left => log::info!("left the swarm"),
         }
@@ -282,8 +274,7 @@ async fn await_approval(
         fingerprint(pending)
     );
     let approved = async {
-        let enrolment =
-            Enrolment { executor: Rc::clone(executor), store, clock: || clock().wall };
+        let enrolment = Enrolment { executor: Rc::clone(executor), store, clock: || clock().wall };
         if let Err(error) = enrolment.resume(identity, pending, |_| {}).await {
             log::warn!("joining: {}", chain(&error));
             Timer::after(IDENTITY_RETRY).await;
@@ -294,7 +285,8 @@ async fn await_approval(
 
 /// What an operator compares before he lets a node in.
 pub(crate) fn fingerprint(pending: &PendingCertificate) -> String {
-    key_fingerprint(&pending.key).map_or_else(|error| error.to_string(), |hex| format!("sha256:{hex}"))
+    key_fingerprint(&pending.key)
+        .map_or_else(|error| error.to_string(), |hex| format!("sha256:{hex}"))
 }
 
 /// Makes a folder that only its owner may enter, with its parents.

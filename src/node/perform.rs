@@ -26,11 +26,11 @@ use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
+    limits::RESOLV_CONF_MAX_BYTES,
     model::{
         Bundle, ContainerId, ContainerStatus, Exit, LocalImage, MountKind, Platform, Runtime,
         SecretBytes, Task, TaskId, chain,
     },
-    limits::RESOLV_CONF_MAX_BYTES,
     shim::{self, Shim},
     spec::{self, Files, NodeFacts},
 };
@@ -60,7 +60,7 @@ pub(super) struct Context {
     pub(super) config: Config,
     pub(super) facts: RefCell<NodeFacts>,
     pub(super) agent: Rc<RefCell<Agent>>,
-    pub(super) store: Store,
+    pub(super) store: Rc<Store>,
     pub(super) platform: Platform,
     /// Our own program, as containers may see it: never writable.
     pub(super) program: PathBuf,
@@ -175,8 +175,7 @@ async fn prepare(context: &Context, task: &Task, controller: &mut Controller) ->
         Ok(container) => container,
         Err(error) => return Outcome::Temporary(error.to_string()),
     };
-    let bundle =
-        spec::build(task, &container, &image, &context.facts.borrow(), Files::Unchecked);
+    let bundle = spec::build(task, &container, &image, &context.facts.borrow(), Files::Unchecked);
     controller.image = Some(image);
     match bundle {
         Ok(bundle) => match missing_bind_source(&bundle) {
@@ -407,9 +406,8 @@ fn find(context: &Context, name: &Reference) -> Option<LocalImage> {
 async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, String> {
     let name = reference(task)?;
     let local = find(context, &name);
-    if name.is_immutable()
-        && let Some(image) = local
-    {
+    let immutable = name.digest().is_some() || name.image_id().is_some();
+    if immutable && let Some(image) = local {
         return Ok(image);
     }
     let asked = clock().mono;
@@ -460,8 +458,7 @@ pub(crate) fn pull_request(
 }
 
 async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
-    let mut fetch =
-        image::fetch(&context.program, &request).map_err(|error| chain(&error))?;
+    let mut fetch = image::fetch(&context.program, &request).map_err(|error| chain(&error))?;
     while let Some(event) = fetch.next().await {
         match event {
             FetchEvent::Progress { .. } => {}

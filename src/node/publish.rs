@@ -47,7 +47,9 @@ impl Publisher {
         let sink = link.publish(&wish.id, node.clone());
         let full = LOG_SUBSCRIPTIONS_MAX <= self.active.len();
         if full {
-            log::warn!("more than {LOG_SUBSCRIPTIONS_MAX} log subscriptions: one is left unanswered");
+            log::warn!(
+                "more than {LOG_SUBSCRIPTIONS_MAX} log subscriptions: one is left unanswered"
+            );
         }
         let (agent, exec_root) = (Rc::clone(&self.agent), self.exec_root.clone());
         let id = wish.id.clone();
@@ -56,7 +58,9 @@ impl Publisher {
             if !full {
                 publish(&mut sink, &agent, &exec_root, &wish).await;
             }
-            sink.close().await;
+            if let Err(error) = sink.close().await {
+                log::debug!("log subscription: {error}");
+            }
         });
         self.active.insert(id, running);
     }
@@ -80,8 +84,7 @@ async fn publish(
                 continue;
             }
             // No ring: the container has not started yet.
-            if let Ok(reader) =
-                Reader::open(&task_dir(exec_root, &task).join("log"), &wish.options)
+            if let Ok(reader) = Reader::open(&task_dir(exec_root, &task).join("log"), &wish.options)
             {
                 readers.insert(task, (service, reader));
             }
