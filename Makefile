@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 CARGO ?= cargo
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+OUT := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help
 help: ## this list
@@ -11,7 +11,7 @@ help: ## this list
 .PHONY: demo
 demo: packages ## a real manager, edgeagent joins, a service runs and outlives the agent's death
 	$(CARGO) build --quiet
-	tests/demo.sh $(TARGET)/debug/edgeagent
+	tests/demo.sh $(OUT)/debug/edgeagent
 
 .PHONY: test
 test: packages lint ## lint, unit tests, and the live tests against real managers (those need root)
@@ -30,7 +30,11 @@ test-engines: packages ## also against dockerd 26.1 and 28.5 (debootstraps two D
 .PHONY: bench
 bench: packages ## measure edgeagent beside a dockerd worker, one table
 	$(CARGO) build --release
-	EDGEAGENT_BIN=$(TARGET)/release/edgeagent $(CARGO) test --test live -- --test-threads=1 --ignored --nocapture bench::
+	EDGEAGENT_BIN=$(OUT)/release/edgeagent $(CARGO) test --test live -- --test-threads=1 --ignored --nocapture bench::
+
+.PHONY: dist
+dist: ## static binaries for devices into target/dist; TARGET=aarch64 for one
+	targets/build $(TARGET)
 
 .PHONY: lint
 lint: ## formatting and clippy, warnings are errors

@@ -370,7 +370,6 @@ pub const SHIM_RECORD_MAX_BYTES: u64 = 64 << 10;
 /// restarted agent a second while the first dies.
 pub const SHIM_CONNECTIONS_MAX: usize = 4;
 
-
 /// After the container's init ended, output is read for at most this long: something outside
 /// may hold the pipe open.
 pub const DRAIN_TIME: Duration = Duration::from_secs(2);

@@ -219,9 +219,8 @@ pub fn termination_fd() -> io::Result<OwnedFd> {
     // SAFETY: sigemptyset wrote the set; no old one is asked for.
     check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) })?;
     // SAFETY: the set is initialised; -1 asks for a new descriptor.
-    let fd = check(unsafe {
-        libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
-    })?;
+    let fd =
+        check(unsafe { libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
     // SAFETY: just made, owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -27,9 +27,8 @@ use crate::{
     config::Config,
     limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX},
     model::{
-        Availability, Identity, NodeCertificate, NodeDescription, NodeId, NodeRecord,
-        NodeRole, Runtime, SessionMessage,
-        TaskId, TaskRecord, TaskState, UnixTime, chain,
+        Availability, Identity, NodeCertificate, NodeDescription, NodeId, NodeRecord, NodeRole,
+        Runtime, SessionMessage, TaskId, TaskRecord, TaskState, UnixTime, chain,
     },
     rpc::{self, Channel, Link, LinkEvent, Target},
     seal::{IdentityStore, LoadedTasks, TaskStore},

@@ -285,11 +285,7 @@ fn writable_dir(data_root: &Path, task: &TaskId) -> PathBuf {
 }
 
 /// Makes sure that the controller has its shim, if there ever was one, and knows its container.
-async fn known(
-    context: &Context,
-    task: &Task,
-    controller: &mut Controller,
-) -> Result<(), Outcome> {
+async fn known(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), Outcome> {
     if controller.shim.is_some() {
         return Ok(());
     }

@@ -61,9 +61,12 @@ fn node() -> NodeFacts {
     }
 }
 
+fn container() -> ContainerId {
+    ContainerId::new(&"0123456789abcdef".repeat(4)).unwrap()
+}
+
 fn made(task: &Task, config: ImageConfig) -> Result<Bundle, SpecError> {
-    let id = ContainerId::new(&"0123456789abcdef".repeat(4)).unwrap();
-    build(task, &id, &local(config), &node(), Files::Unchecked)
+    build(task, &container(), &local(config), &node(), Files::Unchecked)
 }
 
 fn host_network(mut task: Task) -> Task {

@@ -12,8 +12,10 @@ struct Drip<'a>(&'a [u8]);
 
 impl Read for Drip<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = buffer.len().min(1);
-        self.0.read(&mut buffer[..n])
+        match buffer.first_mut() {
+            Some(byte) => self.0.read(core::slice::from_mut(byte)),
+            None => Ok(0),
+        }
     }
 }
 
@@ -29,8 +31,11 @@ pub fn run(data: &[u8]) {
     }
 }
 
+/// Digest and length.
+type Content = (Digest, u64);
+
 /// Entries with digest and length of their content, or the error's text.
-fn entries(stream: impl Read) -> Result<Vec<(Entry, (Digest, u64))>, String> {
+fn entries(stream: impl Read) -> Result<Vec<(Entry, Content)>, String> {
     let mut archive = Archive::new(stream);
     let mut all = Vec::new();
     while let Some(entry) = archive.next_entry().map_err(|e| e.to_string())? {
