@@ -309,11 +309,11 @@ impl Shim {
             let Some(pipe) = output.pipe.as_ref().filter(|_| ready) else { continue };
             let stream = output.stream;
             let log = &mut self.log;
-            let at = record::wall_clock();
             let mut append = |line: &[u8]| {
-                // A full or broken log must not stop the container; the line is lost.
+                // A full or broken log must not stop the container; the line is lost. Each line
+                // has a time of its own, for `--since` is given one that was shown.
                 if let Some(log) = log
-                    && let Err(e) = log.append(at, stream, line)
+                    && let Err(e) = log.append(record::wall_clock(), stream, line)
                 {
                     log::debug!("log line lost error={e}");
                 }
