@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::fixture::{Service, TaskView, World, world};
+use crate::fixture::{Service, TaskView, World, run, world};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -71,6 +71,31 @@ fn a_task_that_cannot_start_says_why() {
     );
     assert!(task.err.contains("/no/such/folder"), "{task:?}");
     assert_eq!(agent.json(&["status"])["state"], "ready");
+}
+
+#[test]
+fn a_full_disk_rejects_the_task_and_leaves_nothing_half_done() {
+    let Some(world) = world() else { return };
+    let mut agent = world.fresh_agent();
+    let data = agent.data_root();
+    fs::create_dir_all(&data).unwrap();
+    let mount = |options: &str| {
+        let target = data.to_str().unwrap();
+        run(&["mount", "-t", "tmpfs", "-o", options, "ea-live", target]);
+    };
+    // Room for the identity and the packed image, not for the unpacked one.
+    mount("size=1600k");
+    agent.join_ok(&world.manager);
+    agent.start();
+    world.manager.await_node(agent.name(), "ready", SOON);
+    let image = world.images.busybox.as_str();
+    let task = ended(&world, agent.name(), "nospace", "rejected", &[image, "true"]);
+    assert!(task.err.to_lowercase().contains("no space left"), "{task:?}");
+    assert_eq!(agent.json(&["image", "ls"]).as_array().unwrap().len(), 0);
+    assert_eq!(agent.json(&["status"])["state"], "ready");
+    mount("remount,size=64m");
+    let task = ended(&world, agent.name(), "space", "complete", &[image, "true"]);
+    assert_eq!(task.err, "");
 }
 
 #[test]
