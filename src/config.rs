@@ -18,7 +18,7 @@ use std::{
 use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
-    model::{DnsConfig, GenericResource, Ulimit},
+    model::{DnsConfig, GenericResource, SealChoice, SealSettings, Ulimit},
 };
 
 /// The configuration of a node, complete.
@@ -53,6 +53,8 @@ pub struct Config {
     pub cgroup_parent: String,
     /// `hostname`: in place of the kernel's.
     pub hostname: Option<String>,
+    /// `seal` and `tpm`: what seals the identity and the tasks.
+    pub seal: SealSettings,
 }
 
 impl Default for Config {
@@ -72,6 +74,7 @@ impl Default for Config {
             init: false,
             cgroup_parent: "edgeagent".into(),
             hostname: None,
+            seal: SealSettings::default(),
         }
     }
 }
@@ -140,6 +143,8 @@ const KEYS: &[&str] = &[
     "log-opts",
     "node-generic-resources",
     "registry-mirrors",
+    "seal",
+    "tpm",
 ];
 
 /// The names that Docker knows (go-units `ulimit.go`).
@@ -253,6 +258,12 @@ impl Config {
                     is_hostname,
                 )?);
             }
+            "seal" => {
+                self.seal.choice = text(&value)
+                    .and_then(seal_choice)
+                    .ok_or_else(|| bad(key, "\"auto\", \"tpm2\", \"credential\" or \"host\""))?;
+            }
+            "tpm" => self.seal.tpm = folder(key, value)?,
             reserved => return Err(ConfigFault::NotSupported { key: reserved.to_owned() }),
         }
         Ok(())
@@ -310,6 +321,16 @@ fn is_hostname(name: &str) -> bool {
         && name.bytes().all(allowed)
         && !name.starts_with(['.', '-'])
         && !name.ends_with(['.', '-'])
+}
+
+fn seal_choice(name: &str) -> Option<SealChoice> {
+    match name {
+        "auto" => Some(SealChoice::Auto),
+        "tpm2" => Some(SealChoice::Tpm2),
+        "credential" => Some(SealChoice::Credential),
+        "host" => Some(SealChoice::Host),
+        _ => None,
+    }
 }
 
 fn text(value: &Json) -> Option<&str> {
@@ -630,7 +651,7 @@ mod tests {
                                 "nofile": {"Name": "nofile", "Soft": 64, "Hard": 64}},
             "log-opts": {"max-size": "10m", "max-file": "3"}, "debug": true,
             "node-generic-resources": ["gpu=2", "camera=front", "camera=back"], "init": true,
-            "cgroup-parent": "system/edge", "hostname": "roof-1"
+            "cgroup-parent": "system/edge", "hostname": "roof-1", "seal": "tpm2", "tpm": "/dev/tpmrm1"
         }"#,
         )
         .unwrap();
@@ -666,6 +687,7 @@ mod tests {
                 init: true,
                 cgroup_parent: "system/edge".into(),
                 hostname: Some("roof-1".into()),
+                seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
             }
         );
     }
@@ -712,6 +734,8 @@ mod tests {
             ("debug", &[r#""true""#, "1"]),
             ("init", &["null"]),
             ("cgroup-parent", &[r#""/abs""#, r#""a/../b""#, r#""""#]),
+            ("seal", &[r#""tpm""#, r#""HOST""#, r#""""#, "true"]),
+            ("tpm", &[r#""tpmrm0""#, r#""tcp:127.0.0.1:2321""#, r#""/dev/../x""#, "0"]),
             ("hostname", &[r#""""#, r#""a b""#, r#""-a""#]),
             ("node-generic-resources", &[r#"["gpu"]"#, r#"["gpu=-1"]"#, r#"["g=1","g=x"]"#]),
             ("log-opts.max-size", &[r#""0""#, r#""10x""#, "10", r#""-1""#, r#""99999999999g""#]),

@@ -381,3 +381,27 @@ pub const SHIM_EXIT_TIME: Duration = Duration::from_secs(4);
 /// Highest descriptor that is closed one by one before Linux 5.11, which lacks `close_range`: a
 /// shim holds a few dozen, all close-on-exec anyway.
 pub const DESCRIPTOR_MAX: i32 = 4096;
+
+// --- seal: tiers ---
+
+/// Largest answer of a TPM that is read, in bytes: `TPM2_MAX_RESPONSE_SIZE` of all known ones.
+pub const TPM_ANSWER_MAX_BYTES: usize = 4096;
+
+/// Largest sized area within an answer, in bytes: a sealed key needs some 120 and 80.
+pub const TPM_AREA_MAX_BYTES: usize = 1024;
+
+/// How often a command goes to a TPM that says it is busy; with [`TPM_PAUSE`] doubling, 6 s in
+/// all. Ours: a self test takes less than one.
+pub const TPM_ATTEMPTS: u32 = 8;
+
+/// The first pause before a busy TPM is asked again.
+pub const TPM_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a software TPM may take for an answer; for a device the kernel has limits of its own.
+pub const TPM_ANSWER_WAIT: Duration = Duration::from_secs(20);
+
+/// Least bytes of a key that systemd hands in: as strong as the cipher.
+pub const CREDENTIAL_MIN_BYTES: usize = 32;
+
+/// Most bytes of a key that systemd hands in: more is a mistake.
+pub const CREDENTIAL_MAX_BYTES: usize = 4096;

@@ -69,7 +69,8 @@ impl From<ConfigError> for Failure {
 impl From<SealError> for Failure {
     fn from(error: SealError) -> Self {
         let text = chain(&error);
-        if let SealError::File(_) = error { Self::plain(text) } else { Self::sealed(text) }
+        let passing = matches!(error, SealError::File(_) | SealError::Held);
+        if passing { Self::plain(text) } else { Self::sealed(text) }
     }
 }
 

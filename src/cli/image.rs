@@ -14,7 +14,7 @@ use crate::{
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
     model::{LocalImage, Runtime, SecretBytes, chain},
     node,
-    seal::{Sealer, TaskStore},
+    seal::{Machine, Sealer, TaskStore},
 };
 
 pub(super) fn image(config: &Config, command: ImageCommand) -> Result<(), Failure> {
@@ -122,7 +122,7 @@ fn remove(store: &Store, images: &[String]) -> Result<(), Failure> {
 /// Removes what no task record names.
 fn prune(config: &Config, store: &Store) -> Result<(), Failure> {
     let mut in_use = BTreeSet::new();
-    let sealer = Sealer::open(&config.data_root)?;
+    let sealer = Sealer::open(&config.data_root, &Machine::this(), &config.seal)?;
     let stored = TaskStore::open(&config.data_root, sealer)?.load_all()?;
     if !stored.damaged.is_empty() {
         return Err(Failure::sealed(

@@ -16,7 +16,7 @@ use crate::{
         control::{self, Request, Response},
         enrol::{Enrolment, JoinError},
     },
-    seal::{IdentityStore, Lock, Sealer, TaskStore},
+    seal::{self, IdentityStore, Lock, Machine, Sealer},
 };
 
 /// Joins a swarm, or says that this node is in it already.
@@ -26,7 +26,7 @@ pub(super) fn join(config: &Config, arguments: Join) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(format!("invalid join token: {}", chain(&error))))?;
     let seeds = addresses(&arguments.addresses)?;
     node::make_private_dir(&config.data_root)?;
-    let sealer = Sealer::open(&config.data_root)?;
+    let sealer = Sealer::open(&config.data_root, &Machine::this(), &config.seal)?;
     let _lock = Lock::exclusive(&config.data_root)?;
     let store = IdentityStore::new(&config.data_root, sealer);
     let known = store.load()?;
@@ -203,19 +203,14 @@ pub(super) fn leave(config: &Config) -> Result<(), Failure> {
 
 /// Leaves without an agent.
 fn leave_alone(config: &Config) -> Result<(), Failure> {
-    let sealer = Sealer::open(&config.data_root)?;
     let _lock = Lock::exclusive(&config.data_root)?;
-    let store = IdentityStore::new(&config.data_root, sealer.clone());
-    // An identity that can not be opened is still one to be forgotten.
-    if matches!(store.load(), Ok(None)) {
+    // Nothing is opened: an identity whose seal is lost is still one to be forgotten.
+    if !seal::is_sealed(&config.data_root) {
         return Err(Failure::not_joined());
     }
     node::sweep(config, |_| false);
-    let tasks = TaskStore::open(&config.data_root, sealer)?;
-    for record in tasks.load_all()?.records {
-        tasks.erase(&record.task.id)?;
-    }
-    store.forget().map_err(|error| Failure::failed("cannot erase the identity", &error))
+    seal::discard(&config.data_root)
+        .map_err(|error| Failure::failed("cannot erase the identity", &error))
 }
 
 #[cfg(test)]

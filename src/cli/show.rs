@@ -12,7 +12,7 @@ use crate::{
         self,
         control::{self, Request, Response, StatusReport, TaskReport},
     },
-    seal::{IdentityStore, Sealer, TaskStore},
+    seal::{IdentityStore, Machine, Sealer, TaskStore},
 };
 
 /// Prints the state of this node.
@@ -34,13 +34,13 @@ pub(super) fn status(config: &Config, json: bool) -> Result<(), Failure> {
 /// What is known without an agent.
 fn stored_status(config: &Config) -> Result<StatusReport, Failure> {
     if !config.data_root.exists() {
-        return Ok(StatusReport::new("not-joined"));
+        return Ok(StatusReport::new("not-joined", None));
     }
-    let sealer = Sealer::open(&config.data_root)?;
+    let sealer = Sealer::open(&config.data_root, &Machine::this(), &config.seal)?;
     let Some(identity) = IdentityStore::new(&config.data_root, sealer.clone()).load()? else {
-        return Ok(StatusReport::new("not-joined"));
+        return Ok(StatusReport::new("not-joined", Some(sealer.tier())));
     };
-    let mut report = StatusReport::new("stopped");
+    let mut report = StatusReport::new("stopped", Some(sealer.tier()));
     report.reason = String::from("no agent runs here; start it: edgeagent run");
     report.node_id = match (&identity.certificate, &identity.pending) {
         (Some(certificate), _) => Some(certificate.node_id.to_string()),
@@ -98,7 +98,7 @@ fn stored_tasks(config: &Config) -> Result<Vec<TaskReport>, Failure> {
     if !config.data_root.exists() {
         return Ok(Vec::new());
     }
-    let sealer = Sealer::open(&config.data_root)?;
+    let sealer = Sealer::open(&config.data_root, &Machine::this(), &config.seal)?;
     let stored = TaskStore::open(&config.data_root, sealer)?.load_all()?;
     Ok(stored.records.iter().map(node::report).collect())
 }

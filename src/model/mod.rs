@@ -14,6 +14,7 @@ mod image;
 mod link;
 mod logs;
 mod node;
+mod seal;
 mod secret;
 mod spec;
 mod task;
@@ -34,6 +35,7 @@ pub use node::{
     Availability, GenericResource, IssuanceState, NodeDescription, NodeRecord, NodeResources,
     NodeRole, Peer, Plugin, SessionMessage, TlsInfo, WeightedPeer,
 };
+pub use seal::{SealChoice, SealSettings};
 pub use secret::SecretBytes;
 pub use spec::{
     BindOptions, ContainerSpec, DnsConfig, Driver, FileReference, FileTarget, HealthSpec, Mount,

@@ -73,7 +73,7 @@ pub struct StatusReport {
     pub managers: Vec<String>,
     /// The certificate.
     pub certificate: Option<CertificateReport>,
-    /// What seals the state: `host`.
+    /// What seals the state: `tpm2`, `credential` or `host`.
     pub seal: String,
     /// Tasks on this node, finished ones included.
     pub tasks: usize,

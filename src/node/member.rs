@@ -502,7 +502,7 @@ impl<'a> Member<'a> {
                 not_after: self.issued.not_after.to_string(),
                 root_ca: self.root.fingerprint(),
             }),
-            seal: String::from("host"),
+            seal: String::from(self.identities.tier().name()),
             tasks: agent.records().count(),
             running: agent
                 .records()

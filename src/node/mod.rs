@@ -44,7 +44,7 @@ use crate::{
     limits::{IDENTITY_RETRY, LOCK_ATTEMPTS, LOCK_PAUSE},
     model::{Identity, NodeCertificate, Now, PendingCertificate, Platform, UnixTime, chain},
     rpc::TlsError,
-    seal::{FileError, IdentityStore, OpenError, SealError, Sealer, TaskStore},
+    seal::{FileError, IdentityStore, Machine, OpenError, SealError, Sealer, TaskStore, Tier},
     shim::Program,
     sys,
 };
@@ -162,7 +162,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
         program: Rc::new(Program::protect(&config.exec_root).map_err(RunError::Program)?),
         config,
     };
-    let sealer = Sealer::open(&state.config.data_root).map_err(RunError::Seal)?;
+    let machine = Machine::this();
+    let sealer = Sealer::settle(&state.config.data_root, &machine, &state.config.seal)
+        .map_err(RunError::Seal)?;
+    log::info!("sealed with the tier {}", sealer.tier().name());
     let listener = control::listen(&state.config.exec_root).map_err(|cause| RunError::Place {
         path: control::socket_path(&state.config.exec_root),
         cause,
@@ -178,7 +181,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         Ok(())
     };
     let ended = future::block_on(
-        executor.run(future::or(stopped, live(&executor, &state, sealer, &questions))),
+        executor.run(future::or(stopped, live(&executor, &state, &machine, sealer, &questions))),
     );
     drop(served);
     ended
@@ -188,16 +191,19 @@ pub fn run(config: Config) -> Result<(), RunError> {
 async fn live(
     executor: &Rc<LocalExecutor<'static>>,
     state: &NodeState,
-    sealer: Sealer,
+    machine: &Machine,
+    mut sealer: Sealer,
     questions: &Receiver<Question>,
 ) -> Result<(), RunError> {
     let data_root = &state.config.data_root;
     loop {
+        sealer = sealer.follow(data_root, machine, &state.config.seal).map_err(RunError::Seal)?;
         let store = IdentityStore::new(data_root, sealer.clone());
         let Some(mut identity) = store.load().map_err(RunError::Open)? else {
             log::info!("this node is not part of a swarm; waiting for edgeagent join");
             sweep(&state.config, |_| false);
-            wait_for_identity(&StatusReport::new("not-joined"), questions).await;
+            wait_for_identity(&StatusReport::new("not-joined", Some(store.tier())), questions)
+                .await;
             continue;
         };
         let Some(certificate) = identity.certificate.clone() else {
@@ -205,14 +211,20 @@ async fn live(
                 Some(pending) => {
                     await_approval(executor, &store, &mut identity, &pending, questions).await;
                 }
-                None => wait_for_identity(&StatusReport::new("not-joined"), questions).await,
+                None => {
+                    wait_for_identity(
+                        &StatusReport::new("not-joined", Some(store.tier())),
+                        questions,
+                    )
+                    .await
+                }
             }
             continue;
         };
         let issued = match check_certificate(&identity, &certificate) {
             Ok(issued) => issued,
             Err(error) => {
-                let mut report = StatusReport::new("certificate-unusable");
+                let mut report = StatusReport::new("certificate-unusable", Some(store.tier()));
                 report.reason = chain(&error);
                 log::error!("{}", report.reason);
                 report.node_id = Some(certificate.node_id.to_string());
@@ -242,11 +254,11 @@ fn check_certificate(
 }
 
 impl StatusReport {
-    /// A report of a node without a session.
-    pub(crate) fn new(state: &str) -> Self {
+    /// A report of a node without a session; without a tier where nothing was ever sealed.
+    pub(crate) fn new(state: &str, tier: Option<Tier>) -> Self {
         Self {
             state: String::from(state),
-            seal: String::from("host"),
+            seal: tier.map(|tier| String::from(tier.name())).unwrap_or_default(),
             version: String::from(env!("CARGO_PKG_VERSION")),
             ..Self::default()
         }
@@ -280,7 +292,7 @@ async fn await_approval(
     pending: &PendingCertificate,
     questions: &Receiver<Question>,
 ) {
-    let mut report = StatusReport::new("pending-approval");
+    let mut report = StatusReport::new("pending-approval", Some(store.tier()));
     report.node_id = Some(pending.node_id.to_string());
     report.reason = format!(
         "the managers have not signed this node's certificate yet; key {}",

@@ -6,11 +6,12 @@
 use core::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{FileError, RecordError, SealError, Sealer, Unsealed, files};
+use super::{FileError, RecordError, SealError, Sealer, Tier, Unsealed, files};
 use crate::{limits::IDENTITY_MAX_BYTES, model::Identity};
 
 const PURPOSE: &str = "identity";
-const SLOTS: [&str; 2] = ["identity.a", "identity.b"];
+/// The files, in `data-root`.
+pub(super) const SLOTS: [&str; 2] = ["identity.a", "identity.b"];
 
 /// Where the identity is kept.
 #[derive(Clone, Debug)]
@@ -31,8 +32,10 @@ pub enum OpenError {
     Foreign {
         /// The folder with the slots.
         data_root: PathBuf,
+        /// The tier that sealed it.
+        tier: Tier,
     },
-    /// It was written by an edgeagent that knows more.
+    /// It was written by an edgeagent that knows more, or with another tier.
     Unsupported(RecordError),
     /// A slot can not be read.
     File(FileError),
@@ -54,6 +57,12 @@ impl IdentityStore {
     #[must_use]
     pub fn new(data_root: &Path, sealer: Sealer) -> Self {
         Self { data_root: data_root.to_owned(), sealer }
+    }
+
+    /// What the identity is sealed with.
+    #[must_use]
+    pub const fn tier(&self) -> Tier {
+        self.sealer.tier()
     }
 
     /// The identity; nothing when this node has none.
@@ -79,6 +88,23 @@ impl IdentityStore {
             .seal(PURPOSE, generation, identity, IDENTITY_MAX_BYTES)
             .map_err(SaveError::Seal)?;
         files::replace(&self.data_root, slot, &record).map_err(SaveError::File)
+    }
+
+    /// Seals the identity with another key, in both slots. The one before opens until the first
+    /// is durable; one slot of each key is what a power cut can leave.
+    pub(super) fn reseal(&self, to: &Sealer) -> Result<(), SaveError> {
+        let Some((slot, current)) = self.current().map_err(SaveError::Occupied)? else {
+            return Ok(());
+        };
+        let mut generation = current.generation;
+        for slot in [other(slot), slot] {
+            generation = generation.saturating_add(1);
+            let record = to
+                .seal(PURPOSE, generation, &current.value, IDENTITY_MAX_BYTES)
+                .map_err(SaveError::Seal)?;
+            files::replace(&self.data_root, slot, &record).map_err(SaveError::File)?;
+        }
+        Ok(())
     }
 
     /// Removes every trace, of an identity that does not open too. Nothing to remove is success.
@@ -109,8 +135,12 @@ impl IdentityStore {
         }
         choose(slots).map_err(|error| match error {
             RecordError::Damaged => OpenError::Damaged { data_root: self.data_root.clone() },
-            RecordError::Foreign => OpenError::Foreign { data_root: self.data_root.clone() },
-            RecordError::Unsupported { .. } => OpenError::Unsupported(error),
+            RecordError::Foreign => {
+                OpenError::Foreign { data_root: self.data_root.clone(), tier: self.sealer.tier() }
+            }
+            RecordError::OtherTier { .. } | RecordError::Unsupported { .. } => {
+                OpenError::Unsupported(error)
+            }
         })
     }
 }
@@ -156,12 +186,17 @@ impl fmt::Display for OpenError {
                  leave`, then join again",
                 data_root.display()
             ),
-            Self::Foreign { data_root } => write!(
+            Self::Foreign { data_root, tier } => write!(
                 f,
                 "the identity in {} was sealed by another machine: the disk was moved or copied, \
-                 {} was lost, or the hardware changed; `edgeagent leave`, then join this machine",
+                 {} was lost or replaced, or the hardware changed; running tasks go on; \
+                 `edgeagent leave`, then join this machine",
                 data_root.display(),
-                data_root.join("host.key").display(),
+                match tier {
+                    Tier::Host => "its host.key",
+                    Tier::Credential => "systemd's credential edgeagent-seal-key",
+                    Tier::Tpm2 => "its tpm.key",
+                }
             ),
             Self::Unsupported(error) => error.fmt(f),
             Self::File(error) => error.fmt(f),

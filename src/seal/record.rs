@@ -41,9 +41,9 @@ pub(super) type KeyId = [u8; 8];
 pub enum Tier {
     /// A random file and identifiers of the hardware: weak, and everywhere available.
     Host = 1,
-    /// A key that systemd hands in. Number reserved.
+    /// A key that systemd hands in.
     Credential = 2,
-    /// A key that a TPM 2.0 keeps. Number reserved.
+    /// A key that a TPM 2.0 keeps.
     Tpm2 = 3,
 }
 
@@ -77,6 +77,11 @@ pub struct Unsealed<T> {
 pub enum RecordError {
     /// Bytes are missing or wrong, or it is another kind of record.
     Damaged,
+    /// It was sealed with another tier than this sealer's.
+    OtherTier {
+        /// That tier.
+        tier: Tier,
+    },
     /// It is sound as far as can be told, and sealed with another machine's key.
     Foreign,
     /// It is of a version or tier that this build does not have.
@@ -93,14 +98,17 @@ impl fmt::Display for RecordError {
         match self {
             Self::Damaged => f.write_str("the sealed record is damaged"),
             Self::Foreign => f.write_str("the sealed record is of another machine"),
-            Self::Unsupported { version, tier } => {
-                write!(f, "the sealed record has version {version} and tier ")?;
-                match Tier::from_number(*tier) {
-                    Some(tier) => f.write_str(tier.name()),
-                    None => write!(f, "{tier}"),
-                }?;
-                f.write_str(", which this edgeagent does not know: use the one that wrote it")
-            }
+            Self::OtherTier { tier } => write!(
+                f,
+                "the record was sealed with the tier {}, which is not the identity's; running \
+                 tasks go on; `edgeagent leave`, then join again",
+                tier.name()
+            ),
+            Self::Unsupported { version, tier } => write!(
+                f,
+                "the sealed record has version {version} and tier {tier}, which this edgeagent \
+                 does not know: use the one that wrote it"
+            ),
         }
     }
 }
@@ -122,7 +130,7 @@ impl Sealer {
     ) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(|_| SealError::NoRandom)?;
-        let header = header(self.key_id(), generation, &nonce);
+        let header = header(self.tier(), self.key_id(), generation, &nonce);
 
         // Sized beforehand: a buffer that grows leaves copies of the plaintext behind.
         let size =
@@ -159,7 +167,7 @@ impl Sealer {
     ) -> Result<Unsealed<T>, RecordError> {
         let (header, body) =
             record.split_first_chunk::<HEADER_BYTES>().ok_or(RecordError::Damaged)?;
-        let Header { generation, nonce } = read_header(header, self.key_id())?;
+        let Header { generation, nonce } = read_header(header, self.tier(), self.key_id())?;
         let mut body = Zeroizing::new(body.to_vec());
         let plain = open(self.key(), nonce, &associated(header, purpose), &mut body)?;
         let (value, rest) = postcard::take_from_bytes(plain).map_err(|_| RecordError::Damaged)?;
@@ -191,10 +199,14 @@ fn check(start: &[u8]) -> [u8; HEADER_BYTES - CHECK_AT] {
     check
 }
 
-fn header(key_id: KeyId, generation: u64, nonce: &[u8; NONCE_LEN]) -> [u8; HEADER_BYTES] {
+fn header(
+    tier: Tier,
+    key_id: KeyId,
+    generation: u64,
+    nonce: &[u8; NONCE_LEN],
+) -> [u8; HEADER_BYTES] {
     let start =
-        [&MAGIC[..], &[VERSION, Tier::Host as u8], &key_id, &generation.to_be_bytes(), nonce]
-            .concat();
+        [&MAGIC[..], &[VERSION, tier as u8], &key_id, &generation.to_be_bytes(), nonce].concat();
     let mut header = [0; HEADER_BYTES];
     for (to, from) in header.iter_mut().zip(start.iter().chain(&check(&start))) {
         *to = *from;
@@ -202,12 +214,30 @@ fn header(key_id: KeyId, generation: u64, nonce: &[u8; NONCE_LEN]) -> [u8; HEADE
     header
 }
 
+/// What a sound header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Label {
+    /// Which tier sealed it.
+    pub(super) tier: Tier,
+    /// Which key of that tier.
+    pub(super) key_id: KeyId,
+    /// Which write.
+    pub(super) generation: u64,
+}
+
+/// The label of a record, told without its key; nothing when the header is damaged or of a format
+/// that is not known.
+pub(super) fn label(record: &[u8]) -> Option<Label> {
+    let header = record.first_chunk::<HEADER_BYTES>()?;
+    parse(header).ok().map(|(label, _)| label)
+}
+
 struct Header {
     generation: u64,
     nonce: [u8; NONCE_LEN],
 }
 
-fn read_header(header: &[u8; HEADER_BYTES], our_key: KeyId) -> Result<Header, RecordError> {
+fn parse(header: &[u8; HEADER_BYTES]) -> Result<(Label, [u8; NONCE_LEN]), RecordError> {
     let damaged = RecordError::Damaged;
     let (start, written) = header.split_at(CHECK_AT);
     let (magic, rest) = start.split_first_chunk::<8>().ok_or(damaged)?;
@@ -218,11 +248,23 @@ fn read_header(header: &[u8; HEADER_BYTES], our_key: KeyId) -> Result<Header, Re
     if magic != MAGIC || check(start) != written {
         return Err(damaged);
     }
-    if *version != VERSION || *tier != Tier::Host as u8 {
-        return Err(RecordError::Unsupported { version: *version, tier: *tier });
+    let unsupported = RecordError::Unsupported { version: *version, tier: *tier };
+    let tier = Tier::from_number(*tier).filter(|_| *version == VERSION).ok_or(unsupported)?;
+    let generation = u64::from_be_bytes(*generation);
+    Ok((Label { tier, key_id: *key_id, generation }, nonce))
+}
+
+fn read_header(
+    header: &[u8; HEADER_BYTES],
+    our_tier: Tier,
+    our_key: KeyId,
+) -> Result<Header, RecordError> {
+    let (Label { tier, key_id, generation }, nonce) = parse(header)?;
+    if tier != our_tier {
+        return Err(RecordError::OtherTier { tier });
     }
-    if *key_id != our_key {
+    if key_id != our_key {
         return Err(RecordError::Foreign);
     }
-    Ok(Header { generation: u64::from_be_bytes(*generation), nonce })
+    Ok(Header { generation, nonce })
 }

@@ -11,18 +11,19 @@ use ring::{
 use zeroize::Zeroizing;
 
 use super::{
-    FileError, Tier,
+    CredentialError, FileError, OpenError, Tier, TpmError, TpmKeyError,
     files::{self, private_folder},
-    hardware,
     record::KeyId,
 };
 
-const HOST_KEY: &str = "host.key";
+/// In `data-root`.
+pub(super) const HOST_KEY: &str = "host.key";
 const HOST_KEY_BYTES: usize = 32;
 
 /// Seals and opens records with this machine's key.
 #[derive(Clone)]
 pub struct Sealer {
+    tier: Tier,
     key: LessSafeKey,
     key_id: KeyId,
 }
@@ -37,6 +38,16 @@ pub enum SealError {
         /// Its length in bytes.
         bytes: usize,
     },
+    /// The TPM does not do its part.
+    Tpm(TpmError),
+    /// The file with the key that the TPM sealed is of no use.
+    TpmKey(TpmKeyError),
+    /// systemd handed in no key.
+    Credential(CredentialError),
+    /// The identity, which is to get another seal, does not open.
+    Identity(Box<OpenError>),
+    /// Another process joins or leaves while the seal is to be changed.
+    Held,
     /// The kernel gave no random numbers.
     NoRandom,
     /// The record would be too large.
@@ -51,19 +62,11 @@ pub enum SealError {
 }
 
 impl Sealer {
-    /// The sealer of this machine. Makes `data_root` (0700) and `host.key` (0600) when they are
-    /// missing.
+    /// The tier `host` on hardware with these identifiers. Makes `data_root` (0700) and `host.key`
+    /// (0600) when they are missing.
     ///
     /// # Errors
     /// [`SealError::File`], [`SealError::HostKey`], [`SealError::NoRandom`].
-    pub fn open(data_root: &Path) -> Result<Self, SealError> {
-        Self::on_hardware(data_root, &hardware::identifiers(Path::new("/")))
-    }
-
-    /// Like [`Self::open`], on hardware with these identifiers.
-    ///
-    /// # Errors
-    /// As for [`Self::open`].
     pub fn on_hardware(data_root: &Path, identifiers: &[Vec<u8>]) -> Result<Self, SealError> {
         private_folder(data_root).map_err(SealError::File)?;
         Self::of_host(&host_key(data_root)?, identifiers)
@@ -77,14 +80,26 @@ impl Sealer {
         if host_key.len() != HOST_KEY_BYTES {
             return Err(SealError::HostKey { bytes: host_key.len() });
         }
-        let mut material = Zeroizing::new(host_key.to_vec());
+        Self::derive(Tier::Host, host_key, identifiers)
+    }
+
+    /// A sealer from a tier's secret and the identifiers of the hardware, in order.
+    pub(super) fn derive(
+        tier: Tier,
+        secret: &[u8],
+        identifiers: &[Vec<u8>],
+    ) -> Result<Self, SealError> {
+        let added: usize = identifiers.iter().map(|identifier| identifier.len() + 8).sum();
+        // Sized beforehand: a buffer that grows leaves copies of the secret behind.
+        let mut material = Zeroizing::new(Vec::with_capacity(secret.len() + added));
+        material.extend_from_slice(secret);
         for identifier in identifiers {
             // With its length, so that no two lists give the same bytes.
             material.extend_from_slice(&u64::try_from(identifier.len()).unwrap_or(0).to_be_bytes());
             material.extend_from_slice(identifier);
         }
-        let extracted =
-            hkdf::Salt::new(hkdf::HKDF_SHA256, b"edgeagent seal host").extract(&material);
+        let salt = format!("edgeagent seal {}", tier.name());
+        let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, salt.as_bytes()).extract(&material);
         let key = extracted
             .expand(&[b"key"], &CHACHA20_POLY1305)
             .map(|okm| LessSafeKey::new(UnboundKey::from(okm)))
@@ -94,13 +109,13 @@ impl Sealer {
             .expand(&[b"key id"], KeyIdLength)
             .and_then(|okm| okm.fill(&mut key_id))
             .map_err(|_| SealError::Encoding)?;
-        Ok(Self { key, key_id })
+        Ok(Self { tier, key, key_id })
     }
 
     /// Where the key comes from.
     #[must_use]
     pub const fn tier(&self) -> Tier {
-        Tier::Host
+        self.tier
     }
 
     pub(super) const fn key(&self) -> &LessSafeKey {
@@ -158,6 +173,13 @@ impl fmt::Display for SealError {
                 "{HOST_KEY} in data-root has {bytes} bytes, {HOST_KEY_BYTES} are needed: it is \
                  damaged, and what was sealed with it is lost; remove it and join again"
             ),
+            Self::Tpm(error) => error.fmt(f),
+            Self::TpmKey(error) => error.fmt(f),
+            Self::Credential(error) => error.fmt(f),
+            Self::Identity(error) => error.fmt(f),
+            Self::Held => f.write_str(
+                "the seal can not be changed while the node is joining or leaving: try again",
+            ),
             Self::NoRandom => f.write_str("the kernel gives no random numbers"),
             Self::TooLarge { bytes, max_bytes } => {
                 write!(f, "the record would have {bytes} bytes, at most {max_bytes} are stored")
@@ -171,7 +193,15 @@ impl core::error::Error for SealError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::File(error) => Some(&error.cause),
-            Self::HostKey { .. } | Self::NoRandom | Self::TooLarge { .. } | Self::Encoding => None,
+            Self::Tpm(error) => error.source(),
+            Self::Credential(error) => error.source(),
+            Self::Identity(error) => error.source(),
+            Self::TpmKey(_)
+            | Self::Held
+            | Self::HostKey { .. }
+            | Self::NoRandom
+            | Self::TooLarge { .. }
+            | Self::Encoding => None,
         }
     }
 }

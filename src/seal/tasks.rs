@@ -7,11 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{FileError, RecordError, SaveError, Sealer, files};
+use super::{FileError, RecordError, SaveError, Sealer, files, tiers::SaveOrRecord};
 use crate::{
     limits::TASK_RECORD_MAX_BYTES,
     model::{TaskId, TaskRecord},
 };
+
+/// The folder, in `data-root`.
+pub(super) const FOLDER: &str = "tasks";
 
 /// Where task records are kept: `<data-root>/tasks/<task id>`.
 #[derive(Clone, Debug)]
@@ -46,7 +49,7 @@ impl TaskStore {
     /// # Errors
     /// [`FileError`].
     pub fn open(data_root: &Path, sealer: Sealer) -> Result<Self, FileError> {
-        let folder = data_root.join("tasks");
+        let folder = data_root.join(FOLDER);
         files::private_folder(&folder)?;
         files::sync_folder(data_root)?;
         Ok(Self { folder, sealer })
@@ -105,6 +108,23 @@ impl TaskStore {
             }
         }
         Ok(loaded)
+    }
+
+    /// Seals the record in `path` with another key. The one before stays until that is durable.
+    pub(super) fn reseal(
+        data_root: &Path,
+        path: &Path,
+        from: &Sealer,
+        to: &Sealer,
+    ) -> Result<(), SaveOrRecord> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let id = TaskId::new(name).map_err(|_| SaveOrRecord::Record(RecordError::Damaged))?;
+        let from = Self { folder: data_root.join(FOLDER), sealer: from.clone() };
+        let record = from
+            .open_record(&id, path)
+            .map_err(|error| SaveOrRecord::Save(SaveError::File(error)))?
+            .map_err(SaveOrRecord::Record)?;
+        Self { sealer: to.clone(), ..from }.save(&record).map_err(SaveOrRecord::Save)
     }
 
     fn open_record(
