@@ -206,17 +206,19 @@ impl Place<'_> {
     /// Brings every record to `target`. Idempotent, and safe to stop anywhere.
     fn reseal(&self, target: Tier) -> Result<Sealer, SealError> {
         let Some(identity) = self.found.identity() else { return self.current() };
-        let to = self.tier(target)?;
+        // What is there is opened first, so that a key to go to is made only when it is needed. A
+        // task whose record does not open would be taken for none, and be stopped.
         let mut from = BTreeMap::new();
-        from.insert(target as u8, to.clone());
-        let mut damaged = 0_usize;
-        // The identity's tier is opened in any case, and each that a task needs: a task whose
-        // record does not open would be taken for none, and be stopped.
         for label in iter::once(identity).chain(self.found.tasks()) {
             if let Entry::Vacant(entry) = from.entry(label.tier as u8) {
                 entry.insert(self.tier(label.tier)?);
             }
         }
+        let to = match from.get(&(target as u8)) {
+            Some(sealer) => sealer.clone(),
+            None => self.tier(target)?,
+        };
+        let mut damaged = 0_usize;
         for (path, label) in &self.found.tasks {
             if label.tier == target {
                 continue;

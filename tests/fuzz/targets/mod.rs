@@ -15,6 +15,7 @@ pub mod sealed_record;
 pub mod session_message;
 pub mod shim_frame;
 pub mod template;
+pub mod tpm_response;
 
 /// A fuzz target: takes any bytes, and panics when something is wrong.
 pub type Target = fn(&[u8]);
@@ -36,4 +37,5 @@ pub const ALL: &[(&str, Target)] = &[
     ("session_message", session_message::run),
     ("shim_frame", shim_frame::run),
     ("template", template::run),
+    ("tpm_response", tpm_response::run),
 ];
