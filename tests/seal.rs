@@ -13,10 +13,10 @@ mod tests {
     };
 
     use edgeagent::{
-        model::{Identity, TaskId},
+        model::{Identity, SealSettings, TaskId},
         seal::{
-            IdentityStore, Lock, LockError, OpenError, RecordError, SaveError, SealError, Sealer,
-            TaskStore,
+            IdentityStore, Lock, LockError, Machine, OpenError, RecordError, SaveError, SealError,
+            Sealer, TaskStore,
         },
     };
 
@@ -336,8 +336,9 @@ mod tests {
     fn this_machine_opens_its_own() {
         let root = folder("real");
         let identity = identity();
-        IdentityStore::new(&root, Sealer::open(&root).unwrap()).save(&identity).unwrap();
-        let again = IdentityStore::new(&root, Sealer::open(&root).unwrap());
+        let open = || Sealer::open(&root, &Machine::this(), &SealSettings::default()).unwrap();
+        IdentityStore::new(&root, open()).save(&identity).unwrap();
+        let again = IdentityStore::new(&root, open());
         assert_eq!(again.load().unwrap(), Some(identity));
     }
 
