@@ -26,8 +26,8 @@ pub(super) fn join(config: &Config, arguments: Join) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(format!("invalid join token: {}", chain(&error))))?;
     let seeds = addresses(&arguments.addresses)?;
     node::make_private_dir(&config.data_root)?;
-    let sealer = Sealer::open(&config.data_root, &Machine::this(), &config.seal)?;
     let _lock = Lock::exclusive(&config.data_root)?;
+    let sealer = Sealer::open(&config.data_root, &Machine::this(), &config.seal)?;
     let store = IdentityStore::new(&config.data_root, sealer);
     let known = store.load()?;
     if let Some(identity) = &known

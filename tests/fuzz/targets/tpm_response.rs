@@ -20,7 +20,9 @@ impl Read for Answers {
         let Some((size, rest)) = self.rest.split_first_chunk::<2>() else { return Ok(0) };
         let size = usize::from(u16::from_be_bytes(*size)).min(rest.len()).min(buffer.len());
         let (answer, rest) = rest.split_at(size);
-        buffer[..size].copy_from_slice(answer);
+        for (to, from) in buffer.iter_mut().zip(answer) {
+            *to = *from;
+        }
         self.rest = rest.to_vec();
         Ok(size)
     }
