@@ -83,7 +83,7 @@ mod tests {
             match started {
                 Ok(child) => self.tpm = Some(child),
                 Err(error) => {
-                    eprintln!("skipped: no swtpm here: {error}");
+                    skipped(&error);
                     return false;
                 }
             }
@@ -170,6 +170,11 @@ mod tests {
             self.unplug();
             let _removed = fs::remove_dir_all(&self.root);
         }
+    }
+
+    #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+    fn skipped(why: &io::Error) {
+        eprintln!("skipped: no swtpm here: {why}");
     }
 
     fn with_seed(seed: &str) -> Identity {
@@ -401,6 +406,39 @@ mod tests {
         }
     }
 
+    /// The same with the real writes: one of them is refused, and those before it are done.
+    #[test]
+    fn a_change_that_stops_half_way_goes_on_at_the_next_start() {
+        let mut device = Device::new("halfway");
+        let tpm = device.plug("state");
+        device.credential(Some(&[7; 32]));
+        let better = if tpm { SealChoice::Tpm2 } else { SealChoice::Credential };
+        let number = if tpm { 3 } else { 2 };
+        let steps = [
+            // What is in the way, and the tiers of both slots and the tasks then.
+            ("tasks/.task1.new", [1, 1, 1, 1, 1]),
+            ("tasks/.task3.new", [1, 1, number, number, 1]),
+            (".identity.a.new", [1, 1, number, number, number]),
+            (".identity.b.new", [number, 1, number, number, number]),
+        ];
+        for (obstacle, tiers) in steps {
+            for next in [better, SealChoice::Auto, SealChoice::Host] {
+                let _cleared = fs::remove_dir_all(device.data());
+                device.fill(SealChoice::Host);
+                let obstacle = device.data().join(obstacle);
+                fs::create_dir_all(obstacle.join("full")).unwrap();
+                let refused = device.settle(better);
+                assert!(matches!(refused, Err(SealError::File(_))), "{refused:?}");
+                assert_eq!(device.tiers(), tiers, "{}", obstacle.display());
+                assert!(device.data().join("host.key").exists(), "a key that is needed went");
+                fs::remove_dir_all(&obstacle).unwrap();
+                device.whole(next);
+                let tiers = device.tiers();
+                assert!(tiers.iter().all(|tier| *tier == tiers[0]), "{next:?} {tiers:?}");
+            }
+        }
+    }
+
     #[test]
     fn a_change_that_fails_leaves_everything_as_it_was() {
         let device = Device::new("refused");
@@ -426,6 +464,10 @@ mod tests {
         device.fill(SealChoice::Credential);
         let task = fs::read(device.data().join("tasks/task2")).unwrap();
         device.settle(SealChoice::Host).unwrap();
+        // What an interrupted write left is no task, of whatever tier.
+        fs::write(device.data().join("tasks/.task2.new"), &task).unwrap();
+        device.credential(None);
+        assert_eq!(device.settle(SealChoice::Auto).unwrap().tier(), Tier::Host);
         fs::write(device.data().join("tasks/task2"), task).unwrap();
         device.credential(None);
         assert!(matches!(device.settle(SealChoice::Auto), Err(SealError::Credential(_))));

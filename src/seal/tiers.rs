@@ -292,9 +292,14 @@ struct Found {
 impl Found {
     fn read(data_root: &Path) -> Result<Self, FileError> {
         let slots = SLOTS.map(|slot| data_root.join(slot));
+        let mut tasks = task_paths(data_root)?;
+        // What an interrupted write left is no record.
+        tasks.retain(|path| {
+            path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
+        });
         Ok(Self {
             slots: labels(slots.into(), IDENTITY_MAX_BYTES)?,
-            tasks: labels(task_paths(data_root)?, TASK_RECORD_MAX_BYTES)?,
+            tasks: labels(tasks, TASK_RECORD_MAX_BYTES)?,
         })
     }
 
@@ -326,13 +331,15 @@ fn labels(paths: Vec<PathBuf>, max_bytes: usize) -> Result<Vec<(PathBuf, Label)>
     Ok(labels)
 }
 
-/// Every file among the task records; none when there is no such folder.
+/// Every file among the task records, in order; none when there is no such folder.
 fn task_paths(data_root: &Path) -> Result<Vec<PathBuf>, FileError> {
     let folder = data_root.join(TASKS);
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    fs::read_dir(&folder)
+    let mut paths: Vec<PathBuf> = fs::read_dir(&folder)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
-        .map_err(FileError::because("read the folder", &folder))
+        .map_err(FileError::because("read the folder", &folder))?;
+    paths.sort();
+    Ok(paths)
 }
