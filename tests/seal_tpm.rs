@@ -560,11 +560,11 @@ mod tests {
         assert_eq!(edgeagent(&["leave"]).0, 5);
     }
 
-    /// A TPM that gives these answers, one per command, and remembers how often it was asked.
+    /// A TPM that gives these answers, one per command, and remembers what it was asked.
     #[derive(Clone, Default)]
     struct Script {
         answers: Rc<RefCell<VecDeque<Vec<u8>>>>,
-        asked: Rc<RefCell<usize>>,
+        asked: Rc<RefCell<Vec<Vec<u8>>>>,
     }
 
     impl Read for Script {
@@ -578,7 +578,7 @@ mod tests {
 
     impl Write for Script {
         fn write(&mut self, command: &[u8]) -> io::Result<usize> {
-            *self.asked.borrow_mut() += 1;
+            self.asked.borrow_mut().push(command.to_vec());
             Ok(command.len())
         }
 
@@ -592,11 +592,36 @@ mod tests {
         script.answers.borrow_mut().extend(answers.iter().map(|answer| answer.to_vec()));
         let mut tpm = Tpm::over(Box::new(script.clone()), Duration::from_micros(1));
         let error = tpm.seal(&[1; 32]).unwrap_err();
-        (error, *script.asked.borrow())
+        let asked = script.asked.borrow().len();
+        (error, asked)
     }
 
     fn code(code: u32) -> Vec<u8> {
         [&[0x80, 1, 0, 0, 0, 10][..], &code.to_be_bytes()].concat()
+    }
+
+    #[test]
+    fn nothing_in_the_tpm_has_a_password_or_can_be_locked_out() {
+        let script = Script::default();
+        let mut answers = &include_bytes!("fuzz/corpus/tpm_response/seal")[..];
+        while let Some((size, rest)) = answers.split_first_chunk::<2>() {
+            let (answer, rest) = rest.split_at(usize::from(u16::from_be_bytes(*size)));
+            script.answers.borrow_mut().push_back(answer.to_vec());
+            answers = rest;
+        }
+        Tpm::over(Box::new(script.clone()), Duration::ZERO).seal(&[7; 32]).unwrap();
+        let asked = script.asked.borrow();
+        let [root, create, flush] = &asked[..] else { panic!("{asked:?}") };
+        let password = [0x40, 0, 0, 9, 0, 0, 0, 0, 0];
+        // Attributes with noDA (bit 10), then an empty policy.
+        let ecc = [0, 0x23, 0, 0x0b, 0, 3, 4, 0x72, 0, 0];
+        let sealed = [0, 8, 0, 0x0b, 0, 0, 4, 0x52, 0, 0];
+        let has = |command: &[u8], part: &[u8]| command.windows(part.len()).any(|at| at == part);
+        assert!(has(root, &password) && has(root, &ecc), "{root:x?}");
+        assert!(has(create, &password) && has(create, &sealed), "{create:x?}");
+        // No password, then the key.
+        assert!(has(create, &[&[0, 36, 0, 0, 0, 32][..], &[7; 32]].concat()), "{create:x?}");
+        assert_eq!(flush[10..], [0x80, 0, 0, 0], "the root key does not stay in the TPM");
     }
 
     #[test]
