@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     fs, iter,
     path::{Path, PathBuf},
+    thread,
 };
 
 use super::{
@@ -24,7 +25,7 @@ use super::{
     tpm_key::{self, TPM_KEY},
 };
 use crate::{
-    limits::{IDENTITY_MAX_BYTES, TASK_RECORD_MAX_BYTES},
+    limits::{IDENTITY_MAX_BYTES, LOCK_ATTEMPTS, LOCK_PAUSE, TASK_RECORD_MAX_BYTES},
     model::{SealChoice, SealSettings},
 };
 
@@ -87,11 +88,7 @@ impl Sealer {
             forget_other_keys(data_root, target);
             return Ok(sealer);
         }
-        let _lock = match Lock::exclusive(data_root) {
-            Ok(lock) => lock,
-            Err(LockError::Held) => return Err(SealError::Held),
-            Err(LockError::File(error)) => return Err(SealError::File(error)),
-        };
+        let _lock = lock(data_root)?;
         // Another process may have come before the lock.
         let found = Found::read(data_root).map_err(SealError::File)?;
         Place { data_root, machine, settings, found: &found }.reseal(target)
@@ -115,6 +112,19 @@ impl Sealer {
             Some(_) | None => Ok(self),
         }
     }
+}
+
+/// The lock on `data_root`. A child between fork and exec holds it for a moment, so one refusal is
+/// none.
+fn lock(data_root: &Path) -> Result<Lock, SealError> {
+    for _ in 1..LOCK_ATTEMPTS {
+        match Lock::exclusive(data_root) {
+            Err(LockError::Held) => thread::sleep(LOCK_PAUSE),
+            Ok(lock) => return Ok(lock),
+            Err(LockError::File(error)) => return Err(SealError::File(error)),
+        }
+    }
+    Err(SealError::Held)
 }
 
 /// True when there is an identity, whether it opens or not.
