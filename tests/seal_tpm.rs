@@ -11,6 +11,7 @@ mod tests {
         collections::VecDeque,
         fs,
         io::{self, Read, Write},
+        os::unix::net::UnixStream,
         path::{Path, PathBuf},
         process::{Child, Command, Stdio},
         rc::Rc,
@@ -88,7 +89,8 @@ mod tests {
                 }
             }
             for _ in 0..500 {
-                if self.socket().exists() {
+                // Bound is not listening.
+                if UnixStream::connect(self.socket()).is_ok() {
                     return true;
                 }
                 thread::sleep(Duration::from_millis(10));
