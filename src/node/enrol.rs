@@ -171,7 +171,6 @@ impl Enrolment<'_> {
             root_ca: root.pem().to_vec(),
             availability,
             pending: Some(pending.clone()),
-            time_floor: (self.clock)(),
             ..Identity::default()
         };
         self.store.save(&identity).map_err(JoinError::Save)?;
@@ -260,7 +259,7 @@ impl Enrolment<'_> {
             chain,
         });
         identity.pending = None;
-        identity.time_floor = identity.time_floor.max(now).max(issued.not_before);
+        identity.time_floor = identity.time_floor.max(issued.not_before);
         self.store.save(identity).map_err(JoinError::Save)?;
         Ok(issued)
     }

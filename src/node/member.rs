@@ -322,8 +322,6 @@ impl<'a> Member<'a> {
     }
 
     fn save_identity(&mut self) -> bool {
-        let wall = clock().wall;
-        self.identity.time_floor = self.identity.time_floor.max(wall);
         match self.identities.save(&self.identity) {
             Ok(()) => true,
             Err(error) => {
@@ -412,8 +410,11 @@ impl<'a> Member<'a> {
             }
         };
         let before = self.identity.certificate.replace(certificate);
+        let floor = self.identity.time_floor;
+        self.identity.time_floor = floor.max(issued.not_before);
         if !self.save_identity() {
             self.identity.certificate = before;
+            self.identity.time_floor = floor;
             self.tell(Input::RenewalFailed);
             return;
         }
