@@ -70,7 +70,7 @@ pub(super) struct Member<'a> {
     performer: Performer,
     publisher: Publisher,
     link: Option<(Link, Receiver<LinkEvent>)>,
-    settled: Receiver<Settled>,
+    settled: Receiver<Box<Settled>>,
     renewed: (Sender<Renewal>, Receiver<Renewal>),
     renewing: Option<Running<()>>,
     /// Containers without a task are removed once the managers have said what there is.
@@ -194,7 +194,7 @@ impl<'a> Member<'a> {
         };
         let settled = async {
             match self.settled.recv().await {
-                Ok(settled) => Event::Settled(Box::new(settled)),
+                Ok(settled) => Event::Settled(settled),
                 Err(_closed) => future::pending().await,
             }
         };

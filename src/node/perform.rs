@@ -75,7 +75,8 @@ pub(super) struct Context {
 pub(super) struct Performer {
     executor: Rc<LocalExecutor<'static>>,
     context: Rc<Context>,
-    settled: Sender<Settled>,
+    // Boxed, for the channel keeps room for 31 of them.
+    settled: Sender<Box<Settled>>,
     resting: BTreeMap<TaskId, Controller>,
     under_way: BTreeMap<TaskId, (Sender<()>, Running<()>)>,
 }
@@ -84,7 +85,7 @@ impl Performer {
     pub(super) fn new(
         executor: Rc<LocalExecutor<'static>>,
         context: Rc<Context>,
-        settled: Sender<Settled>,
+        settled: Sender<Box<Settled>>,
     ) -> Self {
         Self { executor, context, settled, resting: BTreeMap::new(), under_way: BTreeMap::new() }
     }
@@ -103,7 +104,8 @@ impl Performer {
                     None => settle(&controller, Outcome::Done),
                 };
                 // The driver is gone only when the whole agent ends.
-                let _unheard = settled.send(Settled { task: id, op, settlement, controller }).await;
+                let ended = Settled { task: id, op, settlement, controller };
+                let _unheard = settled.send(Box::new(ended)).await;
             }
         });
         self.under_way.insert(id, (cancel, running));
