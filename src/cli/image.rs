@@ -126,10 +126,13 @@ fn prune(config: &Config, store: &Store) -> Result<(), Failure> {
     let mut in_use = BTreeSet::new();
     let sealer = Sealer::open(&config.data_root)?;
     let stored = TaskStore::open(&config.data_root, sealer)?.load_all()?;
-    if !stored.damaged.is_empty() {
-        return Err(Failure::sealed(
-            "some task records can not be opened, so it is not known which images are in use",
-        ));
+    if let Some(damaged) = stored.damaged.first() {
+        return Err(Failure::sealed(format!(
+            "the task record {} can not be opened, so it is not known which images are in use: {}. \
+             A running agent replaces it as soon as it has reached a manager",
+            damaged.path.display(),
+            damaged.error
+        )));
     }
     for record in stored.records {
         let Runtime::Container(spec) = &record.task.runtime else { continue };

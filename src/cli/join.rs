@@ -191,7 +191,15 @@ pub(super) fn leave(config: &Config) -> Result<(), Failure> {
             return Err(Failure::plain("the running agent answered something else"));
         }
         // Nothing runs; what is stored may be pending or unusable, and is forgotten all the same.
-        Ok(None | Some(Response::NotJoined)) => {
+        Ok(answer @ (None | Some(Response::NotJoined))) => {
+            // An agent that is just starting must not read what is being forgotten.
+            let _alone = match answer {
+                Some(_) => None,
+                None => {
+                    node::make_private_dir(&config.exec_root)?;
+                    Some(node::lock(&config.exec_root)?)
+                }
+            };
             leave_alone(config)?;
             control::ask(&config.exec_root, Request::IdentityChanged)
                 .map_err(|error| Failure::failed("the running agent does not answer", &error))?;
@@ -211,10 +219,8 @@ fn leave_alone(config: &Config) -> Result<(), Failure> {
         return Err(Failure::not_joined());
     }
     node::sweep(config, |_| false);
-    let tasks = TaskStore::open(&config.data_root, sealer)?;
-    for record in tasks.load_all()?.records {
-        tasks.erase(&record.task.id)?;
-    }
+    // As are records of tasks: one that does not open would keep images from being pruned for ever.
+    TaskStore::open(&config.data_root, sealer)?.clear()?;
     store.forget().map_err(|error| Failure::failed("cannot erase the identity", &error))
 }
 

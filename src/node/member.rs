@@ -31,7 +31,7 @@ use crate::{
         Runtime, SessionMessage, TaskId, TaskRecord, TaskState, UnixTime, chain,
     },
     rpc::{self, Channel, Link, LinkEvent, Target},
-    seal::{IdentityStore, LoadedTasks, TaskStore},
+    seal::{DamagedTask, IdentityStore, LoadedTasks, TaskStore},
     spec::NodeFacts,
 };
 
@@ -75,7 +75,11 @@ pub(super) struct Member<'a> {
     renewing: Option<Running<()>>,
     /// Containers without a task are removed once the managers have said what there is.
     swept: bool,
-    leaving: Option<Question>,
+    /// Records that do not open, until then.
+    damaged: Vec<DamagedTask>,
+    leaving: bool,
+    /// Everybody who waits for that: none of them is told that it failed because of another.
+    leavers: Vec<Question>,
     last_error: Option<String>,
 }
 
@@ -96,7 +100,7 @@ impl<'a> Member<'a> {
             .map_err(RunError::Tls)?;
         let description = describe::describe(&config, issued.tls_info(&root));
         let LoadedTasks { records, damaged } = tasks.load_all().map_err(RunError::Tasks)?;
-        for task in damaged {
+        for task in &damaged {
             log::error!(
                 "the record {} can not be opened: its task starts anew",
                 task.path.display()
@@ -146,7 +150,9 @@ impl<'a> Member<'a> {
             renewed: smol::channel::bounded(1),
             renewing: None,
             swept: false,
-            leaving: None,
+            damaged,
+            leaving: false,
+            leavers: Vec::new(),
             last_error: None,
         })
     }
@@ -256,8 +262,15 @@ impl<'a> Member<'a> {
     fn sweep_once(&mut self) {
         if !self.swept {
             self.swept = true;
-            let agent = self.agent.borrow();
-            perform::sweep(&self.config, |task| agent.record(task).is_some());
+            let agent = Rc::clone(&self.agent);
+            let known = |task: &TaskId| agent.borrow().record(task).is_some();
+            perform::sweep(&self.config, known);
+            // One that came again is written anew.
+            for task in std::mem::take(&mut self.damaged).into_iter().filter_map(|task| task.id) {
+                if !known(&task) {
+                    self.erase(&task);
+                }
+            }
         }
     }
 
@@ -430,8 +443,11 @@ impl<'a> Member<'a> {
             Request::Tasks => Response::Tasks(self.agent.borrow().records().map(report).collect()),
             Request::IdentityChanged => Response::Done,
             Request::Leave => {
-                log::info!("leaving the swarm");
-                self.leaving = Some(question);
+                if !self.leaving {
+                    log::info!("leaving the swarm");
+                }
+                self.leaving = true;
+                self.leavers.push(question);
                 self.tell(Input::Leave);
                 return;
             }
@@ -443,15 +459,15 @@ impl<'a> Member<'a> {
     fn left(&mut self) -> End {
         self.close_link();
         perform::sweep(&self.config, |_| false);
-        let response = match self.identities.forget() {
+        let response = match self.tasks.clear().and_then(|()| self.identities.forget()) {
             Ok(()) => Response::Done,
             Err(error) => Response::Failed(format!(
-                "the tasks are stopped, but the identity could not be erased: {}",
+                "the tasks are stopped, but what is stored could not be erased: {}",
                 chain(&error)
             )),
         };
-        if let Some(question) = self.leaving.take() {
-            let _unheard = question.answer.try_send(response);
+        for question in self.leavers.drain(..) {
+            let _unheard = question.answer.try_send(response.clone());
         }
         End::Left
     }
@@ -468,7 +484,7 @@ impl<'a> Member<'a> {
             }
         }
         let state = match session.phase {
-            _ if self.leaving.is_some() => "leaving",
+            _ if self.leaving => "leaving",
             SessionPhase::Connecting => "connecting",
             SessionPhase::Ready => "ready",
             SessionPhase::BackingOff => "backing-off",

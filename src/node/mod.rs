@@ -86,8 +86,8 @@ impl fmt::Display for RunError {
             Self::Place { path, .. } => write!(f, "cannot use {}", path.display()),
             Self::AlreadyRunning { exec_root } => write!(
                 f,
-                "another agent runs already with exec-root {}; stop it first, or give this one \
-                 an exec-root of its own",
+                "another agent runs already, or is just starting or leaving, with exec-root {}; stop \
+                 it first, or give this one an exec-root of its own",
                 exec_root.display()
             ),
             Self::Seal(_) => f.write_str("sealing does not work on this device"),
@@ -312,7 +312,7 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<(), RunError> {
 }
 
 /// Keeps a second agent out of the same `exec-root`, for as long as the file lives.
-fn lock(exec_root: &Path) -> Result<fs::File, RunError> {
+pub(crate) fn lock(exec_root: &Path) -> Result<fs::File, RunError> {
     let path = exec_root.join("agent.lock");
     let place = |cause| RunError::Place { path: path.clone(), cause };
     let file = fs::OpenOptions::new()

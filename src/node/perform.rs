@@ -147,7 +147,7 @@ async fn carry_out(
         // an image that is missing by then may take long.
         Op::Start => match future::or(equip(context, task, controller), cancel).await {
             Outcome::Done => start(context, task, controller).await,
-            other => other,
+            ended @ (Outcome::Cancelled | Outcome::Temporary(_) | Outcome::Fatal(_)) => ended,
         },
         Op::Shutdown => shutdown(context, task, controller).await,
         Op::Remove => remove(context, task, controller).await,
