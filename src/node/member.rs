@@ -14,7 +14,7 @@ use smol::{
 };
 
 use super::{
-    NodeState, RunError, clock,
+    CERTIFICATE_REMEDY, NodeState, RunError, clock,
     control::{CertificateReport, Question, Request, Response, StatusReport, TaskReport},
     describe, enrol,
     enrol::JoinError,
@@ -22,7 +22,7 @@ use super::{
     publish::Publisher,
 };
 use crate::{
-    agent::{Agent, Input, Output, SessionPhase, Start},
+    agent::{Agent, Input, Output, SessionPhase, SessionView, Start},
     ca::{Issued, PinnedRoot},
     config::Config,
     limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX},
@@ -491,20 +491,7 @@ impl<'a> Member<'a> {
             SessionPhase::Removed => "removed",
             SessionPhase::Left => "leaving",
         };
-        let reason = match session.phase {
-            SessionPhase::Removed => String::from(
-                "an operator removed this node from the swarm; its tasks are stopped. To join \
-                 again: edgeagent leave, then edgeagent join",
-            ),
-            SessionPhase::Ready if session.node.is_some_and(is_promoted) => String::from(
-                "an operator promoted this node, and edgeagent is only ever a worker: it works \
-                 on, but does not renew its certificate. On a manager: docker node demote",
-            ),
-            SessionPhase::Ready => String::new(),
-            SessionPhase::Connecting | SessionPhase::BackingOff | SessionPhase::Left => {
-                session.last_loss.map(ToString::to_string).unwrap_or_default()
-            }
-        };
+        let reason = reason(&session, self.issued.not_after, trusted_now(&self.identity));
         StatusReport {
             state: String::from(state),
             reason,
@@ -533,8 +520,30 @@ impl<'a> Member<'a> {
     }
 }
 
+/// Why the node is in its state, and what to do about it.
+fn reason(session: &SessionView<'_>, not_after: UnixTime, now: UnixTime) -> String {
+    match session.phase {
+        SessionPhase::Removed => String::from(
+            "an operator removed this node from the swarm; its tasks are stopped. To join \
+             again: edgeagent leave, then edgeagent join",
+        ),
+        SessionPhase::Ready if session.node.is_some_and(is_promoted) => String::from(
+            "an operator promoted this node, and edgeagent is only ever a worker: it works \
+             on, but does not renew its certificate. On a manager: docker node demote",
+        ),
+        SessionPhase::Ready => String::new(),
+        // The managers only say that they do not like it.
+        SessionPhase::Connecting | SessionPhase::BackingOff if not_after < now => {
+            format!("this node's certificate expired on {not_after}. {CERTIFICATE_REMEDY}")
+        }
+        SessionPhase::Connecting | SessionPhase::BackingOff | SessionPhase::Left => {
+            session.last_loss.map(ToString::to_string).unwrap_or_default()
+        }
+    }
+}
+
 /// A task for `edgeagent ps`.
-pub(crate) fn report(record: &TaskRecord) -> TaskReport {
+pub(super) fn report(record: &TaskRecord) -> TaskReport {
     let (task, status) = (&record.task, &record.status);
     let image = match &task.runtime {
         Runtime::Container(spec) => spec.image.clone(),
@@ -600,4 +609,32 @@ fn seed() -> u64 {
 /// The time that certificates are judged by: never before what was trusted once.
 pub(super) fn trusted_now(identity: &Identity) -> UnixTime {
     clock().wall.max(identity.time_floor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::LinkLoss;
+
+    #[test]
+    fn an_expired_certificate_is_the_reason_and_not_what_the_managers_say_of_it() {
+        let loss = LinkLoss::Denied(String::from("bad certificate"));
+        let session = |phase| SessionView {
+            phase,
+            manager: None,
+            session: None,
+            node: None,
+            last_loss: Some(&loss),
+            next_attempt: None,
+        };
+        let end = UnixTime::from_seconds(1_800_000_000);
+        let later = UnixTime::from_seconds(1_800_000_001);
+        for phase in [SessionPhase::Connecting, SessionPhase::BackingOff] {
+            assert_eq!(reason(&session(phase), end, end), loss.to_string());
+            let expired = reason(&session(phase), end, later);
+            assert!(expired.contains("expired") && expired.contains("leave"), "{expired}");
+        }
+        assert_eq!(reason(&session(SessionPhase::Ready), end, later), "", "it works");
+        assert!(reason(&session(SessionPhase::Removed), end, later).contains("removed"));
+    }
 }
