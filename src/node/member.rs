@@ -25,7 +25,7 @@ use crate::{
     agent::{Agent, Input, Output, SessionPhase, SessionView, Start},
     ca::{Issued, PinnedRoot},
     config::Config,
-    limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX},
+    limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX, RENEWAL_TIMEOUT},
     model::{
         Availability, Identity, NodeCertificate, NodeDescription, NodeId, NodeRecord, NodeRole,
         Runtime, SessionMessage, TaskId, TaskRecord, TaskState, UnixTime, chain,
@@ -409,8 +409,9 @@ impl<'a> Member<'a> {
                     .map_err(|cause| JoinError::Call { addr: addr.clone(), cause })?;
                 enrol::renew(&channel, &addr, &root, &node, || clock().wall).await
             };
+            let renewal = enrol::bounded(&addr, RENEWAL_TIMEOUT, Box::pin(renewal)).await;
             // The loop lives as long as this future.
-            let _unheard = done.send(renewal.await).await;
+            let _unheard = done.send(renewal).await;
         }));
     }
 

@@ -225,13 +225,7 @@ async fn live(
                 report.node_id = Some(certificate.node_id.to_string());
                 report.managers = identity.seeds;
                 // The clock may come right, or the operator may leave and join again.
-                let changed = async {
-                    wait_for_identity(&report, &tasks, questions).await;
-                };
-                future::or(changed, async {
-                    Timer::after(IDENTITY_RETRY).await;
-                })
-                .await;
+                rest(&report, &tasks, questions).await;
                 continue;
             }
         };
@@ -321,22 +315,31 @@ async fn await_approval(
     );
     let approved = async {
         let enrolment = Enrolment { executor: Rc::clone(executor), store, clock: || clock().wall };
-        if let Err(error) = enrolment.resume(identity, pending, |_| {}).await {
-            log::warn!("joining: {}", chain(&error));
-            Timer::after(IDENTITY_RETRY).await;
-        }
-        Request::IdentityChanged
+        Err(enrolment.resume(identity, pending, |_| {}).await.map(|_issued| ()))
     };
-    let ended = future::or(wait_for_identity(&report, &[], questions), approved).await;
-    if ended == Request::Leave {
+    let asked = async { Ok(wait_for_identity(&report, &[], questions).await) };
+    match future::or(asked, approved).await {
+        Ok(Request::IdentityChanged) | Err(Ok(())) => return,
         // The command forgets the identity, and nothing may store it again behind its back.
-        let forgotten = wait_for_identity(&report, &[], questions);
-        future::or(forgotten, async {
-            Timer::after(IDENTITY_RETRY).await;
-            Request::Leave
-        })
-        .await;
+        Ok(Request::Leave | Request::Status | Request::Tasks) => {}
+        Err(Err(error)) => {
+            let text = format!("joining: {}", chain(&error));
+            log::warn!("{text}");
+            report.last_error = Some(text);
+        }
     }
+    rest(&report, &[], questions).await;
+}
+
+/// Answers questions for a while, or until the identity has changed.
+async fn rest(report: &StatusReport, tasks: &[TaskReport], questions: &Receiver<Question>) {
+    let changed = async {
+        wait_for_identity(report, tasks, questions).await;
+    };
+    future::or(changed, async {
+        Timer::after(IDENTITY_RETRY).await;
+    })
+    .await;
 }
 
 /// What an operator compares before he lets a node in.
