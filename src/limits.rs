@@ -30,6 +30,10 @@ pub const CERTIFICATE_POLL: Duration = Duration::from_secs(5);
 /// Longest pause between two polls for a certificate (the same).
 pub const CERTIFICATE_POLL_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long a renewal may take; then it is begun anew, with a pause. Managers sign at once, or
+/// within seconds when an external CA does.
+pub const RENEWAL_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// While someone follows logs, the rings are looked at this often. Nothing wakes up otherwise.
 pub const LOG_FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 

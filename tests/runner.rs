@@ -779,6 +779,23 @@ fn removing_a_living_container_ends_it_first() {
 }
 
 #[test]
+fn layers_are_in_use_as_long_as_their_container_lives() {
+    or_skip!();
+    let bench = Bench::new("layers");
+    let exec_root = bench.base.join("run");
+    let bundle = bench.shell("exec sleep 1000");
+    let shim = bench.spawn(&bundle);
+    let in_use = || edgeagent::shim::layers_in_use(&exec_root).unwrap();
+    assert_eq!(in_use(), bundle.root.layers.iter().cloned().collect(), "from before its start");
+    smol::block_on(shim.started()).unwrap();
+    assert_eq!(in_use().len(), bundle.root.layers.len());
+    smol::block_on(shim.kill());
+    smol::block_on(shim.wait());
+    assert!(in_use().is_empty());
+    bench.remove(&bundle);
+}
+
+#[test]
 fn a_target_that_changes_while_it_is_mounted_leads_nowhere() {
     or_skip!();
     use std::sync::{

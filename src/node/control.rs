@@ -57,7 +57,7 @@ pub enum Response {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
     /// `not-joined`, `pending-approval`, `connecting`, `ready`, `backing-off`, `removed`,
-    /// `leaving`; `stopped` when no agent runs.
+    /// `leaving`, `certificate-unusable`; `stopped` when no agent runs.
     pub state: String,
     /// Why the node is in this state, when there is something to say.
     pub reason: String,
