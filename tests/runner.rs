@@ -785,7 +785,7 @@ fn layers_are_in_use_as_long_as_their_container_lives() {
     let exec_root = bench.base.join("run");
     let bundle = bench.shell("exec sleep 1000");
     let shim = bench.spawn(&bundle);
-    let in_use = || edgeagent::shim::layers_in_use(&exec_root).unwrap();
+    let in_use = || shim::layers_in_use(&exec_root).unwrap();
     assert_eq!(in_use(), bundle.root.layers.iter().cloned().collect(), "from before its start");
     smol::block_on(shim.started()).unwrap();
     assert_eq!(in_use().len(), bundle.root.layers.len());
