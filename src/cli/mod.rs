@@ -56,6 +56,7 @@ enum Command {
 }
 
 /// join a swarm as a worker
+#[expect(rustdoc::broken_intra_doc_links, reason = "argh prints it as it is")]
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "join")]
 struct Join {
