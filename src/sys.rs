@@ -1,7 +1,7 @@
 //! Every `unsafe` block of edgeagent: system calls that rustix lacks or rightly calls unsafe.
 //!
 //! Each function is safe to call: it checks or establishes what its call needs. No policy here;
-//! which call comes when is decided by [`crate::container`] and [`crate::shim`].
+//! which call comes when is decided by `container` and `shim`.
 
 use std::{
     ffi::{CStr, CString},

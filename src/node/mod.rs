@@ -151,11 +151,6 @@ pub(crate) struct NodeState {
 /// [`RunError`] when the agent can not begin.
 pub fn run(config: Config) -> Result<(), RunError> {
     let stop = sys::termination_fd().and_then(Async::new).map_err(RunError::Signals)?;
-    // A core file would hold keys and secrets, and so would a debugger's view of this process.
-    let private = rustix::process::DumpableBehavior::NotDumpable;
-    if let Err(error) = rustix::process::set_dumpable_behavior(private) {
-        log::warn!("core files of the agent can not be switched off: {error}");
-    }
     make_private_dir(&config.data_root)?;
     make_private_dir(&config.exec_root)?;
     make_private_dir(&config.exec_root.join("tasks"))?;
@@ -186,6 +181,14 @@ pub fn run(config: Config) -> Result<(), RunError> {
     );
     drop(served);
     ended
+}
+
+/// A core file of this process would hold keys and secrets, and so would a debugger's view of it.
+pub(crate) fn keep_private() {
+    let private = rustix::process::DumpableBehavior::NotDumpable;
+    if let Err(error) = rustix::process::set_dumpable_behavior(private) {
+        log::warn!("core files of edgeagent can not be switched off: {error}");
+    }
 }
 
 /// Not joined → pending → member → left → not joined, for ever.
@@ -381,6 +384,13 @@ pub(crate) fn lock(exec_root: &Path) -> Result<fs::File, RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_with_secrets_leaves_no_core_file() {
+        keep_private();
+        let behavior = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(behavior, rustix::process::DumpableBehavior::NotDumpable);
+    }
 
     #[test]
     fn a_node_without_a_session_tells_its_tasks_and_lets_go_when_it_is_to_leave() {
