@@ -385,3 +385,8 @@ pub const SHIM_EXIT_TIME: Duration = Duration::from_secs(4);
 /// Highest descriptor that is closed one by one before Linux 5.11, which lacks `close_range`: a
 /// shim holds a few dozen, all close-on-exec anyway.
 pub const DESCRIPTOR_MAX: i32 = 4096;
+
+// container::copy
+/// Files with several names whose first copy is remembered while a volume is filled, one descriptor
+/// each; further ones become copies. An image has a few dozen, and 1024 descriptors is the usual limit.
+pub const COPY_LINKS_MAX: usize = 256;

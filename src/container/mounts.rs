@@ -58,6 +58,10 @@ const MASKED: [&str; 11] = [
 /// moby `oci/defaults.go`, added to the masked paths in 24.0 (power side channel).
 const MASKED_POWER: &str = "/sys/devices/virtual/powercap";
 
+/// Folder of the processors, each with a `thermal_throttle` on x86 that moby 28 masks (the same
+/// side channel; moby `oci/defaults.go`, GHSA-6fw5-f8r9-fgfm).
+const PROCESSORS: &str = "/sys/devices/system/cpu";
+
 /// moby `oci/defaults.go`, `ReadonlyPaths`.
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -390,7 +394,11 @@ impl Tree<'_> {
                 fs::create_dir_all(source)?;
                 let place = self.target(&wanted.target, true)?;
                 if *populate && fs::read_dir(source)?.next().is_none() {
-                    copy::tree(place.as_fd(), source)?;
+                    copy::tree(place.as_fd(), source).or_else(|e| {
+                        // Half a copy would be taken for a filled volume the next time.
+                        copy::clear(source)?;
+                        Err(e)
+                    })?;
                 }
                 let (from, _) = open_source(source)?;
                 self.bind(
@@ -626,7 +634,10 @@ pub(crate) fn protect(bundle: &Bundle, root: BorrowedFd<'_>) -> Result<(), Strin
         mount_remount(resolve::name_of(staged.as_fd()), flags, "")?;
         Ok(mount_move(stage, resolve::name_of(place.as_fd()))?)
     };
-    for path in MASKED.iter().chain([&MASKED_POWER]) {
+    let throttles =
+        thermal_throttles(root).map_err(|e| failed(&format!("list {PROCESSORS}"), &e))?;
+    for path in MASKED.into_iter().chain([MASKED_POWER]).chain(throttles.iter().map(String::as_str))
+    {
         on_kernel_file(root, path, &hide).map_err(|e| failed(&format!("mask {path}"), &e))?;
     }
     for path in READ_ONLY {
@@ -643,10 +654,26 @@ pub(crate) fn protect(bundle: &Bundle, root: BorrowedFd<'_>) -> Result<(), Strin
     Ok(())
 }
 
+fn thermal_throttles(root: BorrowedFd<'_>) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    on_kernel_file(root, PROCESSORS, |folder| {
+        for entry in fs::read_dir(resolve::name_of(folder.as_fd()))? {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            let number = name.strip_prefix("cpu").unwrap_or_default();
+            if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) {
+                found.push(format!("{PROCESSORS}/{name}/thermal_throttle"));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 fn on_kernel_file(
     root: BorrowedFd<'_>,
     path: &str,
-    act: &dyn Fn(&OwnedFd) -> io::Result<()>,
+    mut act: impl FnMut(&OwnedFd) -> io::Result<()>,
 ) -> io::Result<()> {
     match resolve::without_links(root, path) {
         Ok(place) => act(&place),
