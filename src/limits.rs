@@ -390,3 +390,7 @@ pub const DESCRIPTOR_MAX: i32 = 4096;
 /// Files with several names whose first copy is remembered while a volume is filled, one descriptor
 /// each; further ones become copies. An image has a few dozen, and 1024 descriptors is the usual limit.
 pub const COPY_LINKS_MAX: usize = 256;
+
+/// References whose last pull is remembered, so that many tasks of one service ask the registry
+/// once. When full all are forgotten, which costs one question each.
+pub const PULLED_MAX: usize = 64;

@@ -234,7 +234,7 @@ fn leave_alone(config: &Config) -> Result<(), Failure> {
     if matches!(store.load(), Ok(None)) {
         return Err(Failure::not_joined());
     }
-    node::sweep(config, |_| false);
+    node::sweep(config);
     // As are records of tasks: one that does not open would keep images from being pruned for ever.
     TaskStore::open(&config.data_root, sealer)?.clear()?;
     store.forget().map_err(|error| Failure::failed("cannot erase the identity", &error))

@@ -22,7 +22,7 @@ use super::{
     publish::Publisher,
 };
 use crate::{
-    agent::{Agent, Input, Output, SessionPhase, SessionView, Start},
+    agent::{Agent, Input, Outcome, Output, SessionPhase, SessionView, Start},
     ca::{Issued, PinnedRoot},
     config::Config,
     limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX, RENEWAL_TIMEOUT},
@@ -73,6 +73,7 @@ pub(super) struct Member<'a> {
     settled: Receiver<Box<Settled>>,
     renewed: (Sender<Renewal>, Receiver<Renewal>),
     renewing: Option<Running<()>>,
+    sweeping: Option<Running<()>>,
     /// Containers without a task are removed once the managers have said what there is.
     swept: bool,
     /// Records that do not open, until then.
@@ -149,6 +150,7 @@ impl<'a> Member<'a> {
             settled,
             renewed: smol::channel::bounded(1),
             renewing: None,
+            sweeping: None,
             swept: false,
             damaged,
             leaving: false,
@@ -226,6 +228,9 @@ impl<'a> Member<'a> {
             Event::Link(event) => self.handle_link(event),
             Event::Settled(settled) => {
                 let (task, op, settlement) = self.performer.settled(*settled);
+                if let Outcome::Temporary(reason) = &settlement.outcome {
+                    self.complain(format!("task {task}: {reason}; trying again"));
+                }
                 self.tell(Input::Settled { task, op, settlement });
             }
             Event::Renewed(renewal) => self.handle_renewal(*renewal),
@@ -264,7 +269,9 @@ impl<'a> Member<'a> {
             self.swept = true;
             let agent = Rc::clone(&self.agent);
             let known = |task: &TaskId| agent.borrow().record(task).is_some();
-            perform::sweep(&self.config, known);
+            let left = perform::leftovers(&self.config, known);
+            self.sweeping =
+                Some(self.executor.spawn(perform::discard_all(self.config.clone(), left)));
             // One that came again is written anew.
             for task in std::mem::take(&mut self.damaged).into_iter().filter_map(|task| task.id) {
                 if !known(&task) {
@@ -460,7 +467,7 @@ impl<'a> Member<'a> {
 
     fn left(&mut self) -> End {
         self.close_link();
-        perform::sweep(&self.config, |_| false);
+        perform::sweep(&self.config);
         let response = match self.tasks.clear().and_then(|()| self.identities.forget()) {
             Ok(()) => Response::Done,
             Err(error) => Response::Failed(format!(
@@ -596,7 +603,7 @@ fn facts(config: &Config, description: &NodeDescription) -> NodeFacts {
         dns: config.dns.clone(),
         resolv_conf: String::new(),
         default_init: config.init,
-        log_max_bytes: config.log_max_bytes,
+        log_max_bytes: config.log_max_bytes.saturating_mul(u64::from(config.log_max_files)),
     }
 }
 

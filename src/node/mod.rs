@@ -203,7 +203,7 @@ async fn live(
         let store = IdentityStore::new(data_root, sealer.clone());
         let Some(mut identity) = store.load().map_err(RunError::Open)? else {
             log::info!("this node is not part of a swarm; waiting for edgeagent join");
-            sweep(&state.config, |_| false);
+            sweep(&state.config);
             wait_for_identity(&StatusReport::new("not-joined"), &[], questions).await;
             continue;
         };

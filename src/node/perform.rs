@@ -6,7 +6,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -26,7 +26,7 @@ use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
-    limits::RESOLV_CONF_MAX_BYTES,
+    limits::{PULLED_MAX, RESOLV_CONF_MAX_BYTES},
     model::{
         Bundle, ContainerId, ContainerStatus, Exit, LocalImage, MountKind, Platform, Runtime,
         SecretBytes, Task, TaskId, chain,
@@ -224,7 +224,7 @@ fn not_started(reason: &str) -> Outcome {
 
 async fn start(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
     if controller.shim.is_none()
-        && let Err(reason) = spawn(context, task, controller)
+        && let Err(reason) = spawn(context, task, controller).await
     {
         return not_started(&reason);
     }
@@ -271,19 +271,38 @@ async fn remove(context: &Context, task: &Task, controller: &mut Controller) -> 
     // It was stopped as well as it could be.
     let _stopped = shutdown(context, task, controller).await;
     controller.shim = None;
-    match discard(&context.config, &task.id) {
+    match discard(&context.config, &task.id).await {
         Ok(()) => Outcome::Done,
         Err(error) => Outcome::Temporary(format!("cannot remove the container: {error}")),
     }
 }
 
-/// Removes every trace of a task's container.
-fn discard(config: &Config, task: &TaskId) -> io::Result<()> {
-    shim::remove(&task_dir(&config.exec_root, task), &writable_dir(&config.data_root, task))
+/// Removes every trace of a task's container, on a thread of its own: a writable layer may hold
+/// a hundred thousand files, and the loop has heartbeats to send.
+async fn discard(config: &Config, task: &TaskId) -> io::Result<()> {
+    let dir = task_dir(&config.exec_root, task);
+    let writable = writable_dir(&config.data_root, task);
+    smol::unblock(move || shim::remove(&dir, &writable)).await
 }
 
-/// Removes what is left of containers whose task is not in `keep`.
-pub(crate) fn sweep(config: &Config, keep: impl Fn(&TaskId) -> bool) {
+/// Removes what is left of containers that [`leftovers`] found.
+pub(super) async fn discard_all(config: Config, left: BTreeSet<TaskId>) {
+    for task in left {
+        match discard(&config, &task).await {
+            Ok(()) => log::info!("removed what was left of a container task.id={task}"),
+            Err(error) => log::warn!("cannot remove a left container task.id={task}: {error}"),
+        }
+    }
+}
+
+/// Removes what is left of every container. Blocks: for a node that has nothing else to do.
+pub(crate) fn sweep(config: &Config) {
+    future::block_on(discard_all(config.clone(), leftovers(config, |_| false)));
+}
+
+/// Tasks of which there is something on this device, and which are not in `keep`.
+pub(super) fn leftovers(config: &Config, keep: impl Fn(&TaskId) -> bool) -> BTreeSet<TaskId> {
+    let mut left = BTreeSet::new();
     for root in [config.exec_root.join("tasks"), config.data_root.join("containers")] {
         let Ok(entries) = fs::read_dir(root) else { continue };
         for entry in entries.flatten() {
@@ -291,15 +310,12 @@ pub(crate) fn sweep(config: &Config, keep: impl Fn(&TaskId) -> bool) {
             else {
                 continue;
             };
-            if keep(&task) {
-                continue;
-            }
-            match discard(config, &task) {
-                Ok(()) => log::info!("removed what was left of a container task.id={task}"),
-                Err(error) => log::warn!("cannot remove a left container task.id={task}: {error}"),
+            if !keep(&task) {
+                left.insert(task);
             }
         }
     }
+    left
 }
 
 /// Where a task's records, log and mount points are.
@@ -350,7 +366,7 @@ fn no_container(task: &Task) -> Outcome {
     Outcome::Fatal(format!("No such container: {}", spec::container_name(task)))
 }
 
-fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), String> {
+async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), String> {
     let image = controller.image.take().ok_or("its image is gone")?;
     let container = container_id(controller).map_err(|error| error.to_string())?;
     context.facts.borrow_mut().resolv_conf = resolv_conf();
@@ -371,7 +387,9 @@ fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> Result<
         ));
     }
     // What an earlier boot left: a task starts from its image.
-    discard(&context.config, &task.id).map_err(|error| error.to_string())?;
+    if bundle.root.writable.exists() {
+        discard(&context.config, &task.id).await.map_err(|error| error.to_string())?;
+    }
     controller.shim =
         Some(shim::spawn(context.program.path(), &bundle).map_err(|error| chain(&error))?);
     Ok(())
@@ -459,7 +477,12 @@ async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, Stri
                 None => Err(format!("No such image: {name}: {reason}")),
             };
         }
-        context.pulled.borrow_mut().insert(key, clock().mono);
+        let mut pulled = context.pulled.borrow_mut();
+        // Only what was pulled a moment ago matters.
+        if PULLED_MAX <= pulled.len() {
+            pulled.clear();
+        }
+        pulled.insert(key, clock().mono);
     }
     find(context, &name).ok_or_else(|| format!("No such image: {name}"))
 }
@@ -512,6 +535,7 @@ mod tests {
     };
 
     /// Operations on a scratch folder; none without the right to mount.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     fn context(name: &str) -> Option<Context> {
         let base =
             std::env::temp_dir().join(format!("edgeagent-perform-{}-{name}", std::process::id()));
@@ -522,7 +546,7 @@ mod tests {
             ..Config::default()
         };
         let Ok(program) = Program::protect(&config.exec_root) else {
-            println!("skipped: needs root");
+            eprintln!("skipped: needs root");
             return None;
         };
         let agent = Agent::new(crate::agent::Start::default(), clock());
