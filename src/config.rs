@@ -33,8 +33,6 @@ pub struct Config {
     /// `insecure-registries`: `host[:port]` or a network such as `10.0.0.0/8`, without TLS or
     /// with any certificate.
     pub insecure_registries: Vec<String>,
-    /// `registry-mirrors`: URLs, without a slash at the end.
-    pub registry_mirrors: Vec<String>,
     /// `dns`, `dns-search` and `dns-opts`: for containers whose service says nothing.
     pub dns: DnsConfig,
     /// `default-ulimits`, by name: for containers whose service says nothing.
@@ -64,7 +62,6 @@ impl Default for Config {
             exec_root: "/run/edgeagent".into(),
             labels: BTreeMap::new(),
             insecure_registries: Vec::new(),
-            registry_mirrors: Vec::new(),
             dns: DnsConfig::default(),
             default_ulimits: Vec::new(),
             log_max_bytes: LOG_DEFAULT_BYTES,
@@ -214,13 +211,6 @@ impl Config {
                 self.insecure_registries =
                     strings(key, value, REGISTRY, |s| word(s) && !s.contains("://"))?;
             }
-            "registry-mirrors" => {
-                let mut mirrors = strings(key, value, MIRROR, is_mirror)?;
-                for mirror in &mut mirrors {
-                    mirror.truncate(mirror.trim_end_matches('/').len());
-                }
-                self.registry_mirrors = mirrors;
-            }
             "dns" => {
                 self.dns.nameservers = strings(
                     key,
@@ -291,7 +281,6 @@ impl Config {
 }
 
 const REGISTRY: &str = r#"a list of registries without a scheme, such as ["registry.local:5000"]"#;
-const MIRROR: &str = r#"a list of URLs, such as ["https://mirror.local:5000"]"#;
 
 fn bad(key: &str, allowed: &'static str) -> ConfigFault {
     ConfigFault::Value { key: key.to_owned(), allowed }
@@ -300,11 +289,6 @@ fn bad(key: &str, allowed: &'static str) -> ConfigFault {
 /// One word, printable, nothing that could end a line of a file made from it.
 fn word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn is_mirror(url: &str) -> bool {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    rest.is_some_and(|rest| word(rest) && !rest.starts_with('/') && !rest.contains(['@', '?', '#']))
 }
 
 fn is_cgroup(path: &str) -> bool {
@@ -645,7 +629,6 @@ mod tests {
             br#"{
             "data-root": "/data/edge", "exec-root": "/run/edge", "labels": ["place=roof=top", "x="],
             "insecure-registries": ["registry.local:5000", "10.0.0.0/8"],
-            "registry-mirrors": ["https://mirror.local/"],
             "dns": ["9.9.9.9", "2620:fe::fe"], "dns-search": ["example.com"], "dns-opts": ["ndots:1"],
             "default-ulimits": {"nproc": {"Soft": 10, "Hard": -1},
                                 "nofile": {"Name": "nofile", "Soft": 64, "Hard": 64}},
@@ -666,7 +649,6 @@ mod tests {
                     .map(|(k, v)| (k.into(), v.into()))
                     .into(),
                 insecure_registries: vec!["registry.local:5000".into(), "10.0.0.0/8".into()],
-                registry_mirrors: vec!["https://mirror.local".into()],
                 dns: DnsConfig {
                     nameservers: vec!["9.9.9.9".into(), "2620:fe::fe".into()],
                     search: vec!["example.com".into()],
@@ -711,6 +693,7 @@ mod tests {
                 r#"key "log-opts.max-file" stands there twice"#,
             ),
             (r#"{"bip": "10.0.0.1/24"}"#, r#"key "bip" is not supported yet: remove it"#),
+            (r#"{"registry-mirrors": []}"#, r#"key "registry-mirrors" is not supported yet"#),
             (
                 r#"{"default-address-pools": []}"#,
                 r#"key "default-address-pools" is not supported yet: remove it"#,
@@ -728,7 +711,6 @@ mod tests {
             ("exec-root", &[r#""/var/lib/edgeagent""#, r#""/var/lib/edgeagent/run""#]),
             ("labels", &[r#"["x"]"#, r#"["=x"]"#, r#"["a=1","a=2"]"#, r#"{"a":"b"}"#, "[1]"]),
             ("insecure-registries", &[r#"["http://x"]"#, r#"[""]"#]),
-            ("registry-mirrors", &[r#"["mirror"]"#, r#"["https://u:p@x"]"#, r#"["https://"]"#]),
             ("dns", &[r#"["example.com"]"#, r#""9.9.9.9""#]),
             ("dns-search", &[r#"["a\nb"]"#]),
             ("debug", &[r#""true""#, "1"]),

@@ -30,6 +30,10 @@ pub const CERTIFICATE_POLL: Duration = Duration::from_secs(5);
 /// Longest pause between two polls for a certificate (the same).
 pub const CERTIFICATE_POLL_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long a renewal may take; then it is begun anew, with a pause. Managers sign at once, or
+/// within seconds when an external CA does.
+pub const RENEWAL_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// While someone follows logs, the rings are looked at this often. Nothing wakes up otherwise.
 pub const LOG_FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -381,6 +385,15 @@ pub const SHIM_EXIT_TIME: Duration = Duration::from_secs(4);
 /// Highest descriptor that is closed one by one before Linux 5.11, which lacks `close_range`: a
 /// shim holds a few dozen, all close-on-exec anyway.
 pub const DESCRIPTOR_MAX: i32 = 4096;
+
+// container::copy
+/// Files with several names whose first copy is remembered while a volume is filled, one descriptor
+/// each; further ones become copies. An image has a few dozen, and 1024 descriptors is the usual limit.
+pub const COPY_LINKS_MAX: usize = 256;
+
+/// References whose last pull is remembered, so that many tasks of one service ask the registry
+/// once. When full all are forgotten, which costs one question each.
+pub const PULLED_MAX: usize = 64;
 
 // --- seal: tiers ---
 

@@ -1,7 +1,7 @@
 //! Every `unsafe` block of edgeagent: system calls that rustix lacks or rightly calls unsafe.
 //!
 //! Each function is safe to call: it checks or establishes what its call needs. No policy here;
-//! which call comes when is decided by [`crate::container`] and [`crate::shim`].
+//! which call comes when is decided by `container` and `shim`.
 
 use std::{
     ffi::{CStr, CString},
@@ -246,6 +246,35 @@ pub fn reset_signals() {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) };
 }
 
+/// Gives back the memory of code that has run and may never run again, such as all that starts a
+/// container; what does run is mapped anew from the page cache.
+///
+/// # Errors
+/// When the list of mappings can not be read or `madvise` fails.
+pub fn forget_code() -> io::Result<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    for (begin, length) in code_mappings(&maps) {
+        let address = ptr::with_exposed_provenance_mut(begin);
+        // SAFETY: a private mapping of a file that can be run and was never writable, so its
+        // pages read from the file again are the same; the kernel's own vdso is not among them.
+        check(unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) })?;
+    }
+    Ok(())
+}
+
+/// Begin and length of the mappings of files that can be run and not be written.
+fn code_mappings(maps: &str) -> Vec<(usize, usize)> {
+    let mapping = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (begin, end) = fields.next()?.split_once('-')?;
+        let number = |text: &str| usize::from_str_radix(text, 16).ok();
+        let (begin, end) = (number(begin)?, number(end)?);
+        let code = fields.next()? == "r-xp" && fields.nth(2)? != "0";
+        if code { Some((begin, end.checked_sub(begin)?)) } else { None }
+    };
+    maps.lines().filter_map(mapping).collect()
+}
+
 /// Sends any signal, real-time ones included, to one process.
 ///
 /// # Errors
@@ -433,6 +462,19 @@ mod tests {
     fn a_descriptor_that_is_not_open_can_not_be_taken_over() {
         let error = inherited_fd(60_000).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn only_code_of_files_is_forgotten() {
+        let maps = "\
+1000-3000 r--p 00000000 fe:00 7                    /bin/x
+3000-8000 r-xp 00002000 fe:00 7                    /bin/x
+8000-9000 rw-p 00007000 fe:00 7                    /bin/x
+9000-a000 rwxp 00007000 fe:00 7                    /bin/x
+a000-b000 r-xp 00000000 00:00 0                    [vdso]
+";
+        assert_eq!(code_mappings(maps), [(0x3000, 0x5000)]);
+        forget_code().unwrap();
     }
 
     #[test]

@@ -12,6 +12,7 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::TcpListener,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
@@ -514,7 +515,7 @@ fn archives_are_loaded() {
         assert_eq!(image.manifest, manifest);
         assert_eq!(listing(&image.layers[0]), expected, "{name}");
         store.remove(&Reference::parse(name).unwrap()).unwrap();
-        store.prune(&std::collections::BTreeSet::new()).unwrap();
+        store.prune(&BTreeSet::new(), &BTreeSet::new()).unwrap();
         assert_eq!(fs::read_dir(store_path.join("layers")).unwrap().count(), 0);
     }
     let nothing = scratch.path("nothing.tar");

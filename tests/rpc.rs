@@ -14,11 +14,13 @@ use edgeagent::{
     ca::PinnedRoot,
     limits,
     model::{
-        Availability, Change, IssuanceState, LinkLoss, LogLine, LogStream, NodeDescription, NodeId,
-        NodeResources, NodeRole, ServiceId, SetKind, TaskId, TaskState, TaskStatus, TlsInfo,
-        UnixTime,
+        Availability, Change, Identity, IssuanceState, LinkLoss, LogLine, LogStream,
+        NodeDescription, NodeId, NodeResources, NodeRole, PendingCertificate, SealSettings,
+        SecretBytes, ServiceId, SetKind, TaskId, TaskState, TaskStatus, TlsInfo, UnixTime,
     },
+    node::enrol::{Enrolment, JoinError},
     rpc::{self, CallError, Channel, Code, JOIN_NAME, Link, LinkEvent, MANAGER_NAME, Target},
+    seal::{IdentityStore, Machine, Sealer},
 };
 use rpc_server::{
     Reply, Server, bytes_field, framed, number_field, pki, server_config, server_config_for_members,
@@ -49,7 +51,7 @@ fn joining(name: &str) -> Arc<ClientConfig> {
 }
 
 fn member() -> Arc<ClientConfig> {
-    let key = edgeagent::model::SecretBytes::new(pki("worker.der"));
+    let key = SecretBytes::new(pki("worker.der"));
     rpc::member(&root("root"), &pki("worker.pem"), &key, UnixTime::default()).unwrap()
 }
 
@@ -156,7 +158,7 @@ fn our_certificate_goes_with_its_intermediates_and_its_refusal_is_told_as_such()
         // As in a root rotation: the leaf is of the new CA, which the old root cross-signed.
         let config = server_config_for_members("manager", "root");
         let server = Server::start(&ex, config, root_ca_reply).await;
-        let key = edgeagent::model::SecretBytes::new(pki("rotated.der"));
+        let key = SecretBytes::new(pki("rotated.der"));
         let chain = [pki("rotated.pem"), pki("cross.pem")].concat();
         let tls = rpc::member(&root("root"), &chain, &key, UnixTime::default()).unwrap();
         let channel = open(&ex, &server, tls, MANAGER_NAME).await.unwrap();
@@ -173,7 +175,7 @@ fn our_certificate_goes_with_its_intermediates_and_its_refusal_is_told_as_such()
 
 #[test]
 fn a_key_of_another_certificate_makes_no_member() {
-    let key = edgeagent::model::SecretBytes::new(pki("rotated.der"));
+    let key = SecretBytes::new(pki("rotated.der"));
     let error = rpc::member(&root("root"), &pki("worker.pem"), &key, UnixTime::default());
     assert!(matches!(error, Err(rpc::TlsError::Key(_))));
     let nothing = PinnedRoot::unsealed(b"no PEM".to_vec());
@@ -219,6 +221,37 @@ fn a_certificate_is_asked_for_and_its_state_read() {
         assert_eq!(answer.state, IssuanceState::Issued);
         assert_eq!((&*answer.csr, &*answer.chain), (&b"CSR"[..], &b"CHAIN"[..]));
         assert_eq!(answer.role, NodeRole::Worker);
+    });
+}
+
+#[test]
+fn a_pending_node_asks_every_manager_and_learns_that_it_was_forgotten() {
+    run(async |ex| {
+        let lost = |_: &str| Reply::refused(10, "dispatcher is stopped");
+        let first = Server::start(&ex, server_config("manager", true), lost).await;
+        let gone = |_: &str| Reply::refused(5, "NotFound");
+        let second = Server::start(&ex, server_config("manager", true), gone).await;
+
+        let folder = std::env::temp_dir().join(format!("edgeagent-rpc-{}", std::process::id()));
+        let sealer = Sealer::open(&folder, &Machine::this(), &SealSettings::default()).unwrap();
+        let store = IdentityStore::new(&folder, sealer);
+        let clock = || UnixTime::default();
+        let enrolment = Enrolment { executor: Rc::clone(&ex), store: &store, clock };
+        let pending = PendingCertificate {
+            node_id: NodeId::new("node1").unwrap(),
+            key: SecretBytes::default(),
+            csr: b"CSR".to_vec(),
+        };
+        let mut identity = Identity {
+            root_ca: pki("root.pem"),
+            seeds: vec![first.addr.clone(), second.addr.clone()],
+            ..Identity::default()
+        };
+        let error = enrolment.resume(&mut identity, &pending, |_| {}).await.unwrap_err();
+        assert_eq!(first.calls().len(), 1, "the first one was asked, and could not answer");
+        let JoinError::Forgotten { addr } = error else { panic!("{error:?}") };
+        assert_eq!(addr, second.addr);
+        std::fs::remove_dir_all(&folder).unwrap();
     });
 }
 

@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a test ends where something unexpected happens, and waits with a bound"
 )]
@@ -385,7 +386,13 @@ fn volumes_are_made_filled_and_deleted_when_anonymous() {
         target: "/data".to_owned(),
         read_only: false,
     };
-    std::os::unix::fs::chown(bench.base.join("image/data/below"), Some(1000), Some(29)).unwrap();
+    let image = bench.base.join("image/data");
+    std::os::unix::fs::chown(image.join("below"), Some(1000), Some(29)).unwrap();
+    fs::hard_link(image.join("below/seed"), image.join("again")).unwrap();
+    for (path, attribute) in [("below", "user.folder"), ("below/seed", "user.file")] {
+        let none = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(image.join(path), attribute, b"kept", none).unwrap();
+    }
     for round in 0..2 {
         let mut bundle = bench.bundle(&[]);
         bundle.mounts.push(volume("named", false));
@@ -400,11 +407,46 @@ fn volumes_are_made_filled_and_deleted_when_anonymous() {
         };
         assert_eq!(text, format!("from the image{kept}1000 29\n"));
     }
-    assert!(bench.base.join("volumes/named/data/below/mine").exists());
+    let filled = bench.base.join("volumes/named/data");
+    assert!(filled.join("below/mine").exists());
+    let number =
+        |name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(filled.join(name)).unwrap());
+    assert_eq!(number("again"), number("below/seed"), "a hard link stays one");
+    for (path, attribute) in [("below", "user.folder"), ("below/seed", "user.file")] {
+        let mut value = [0; 8];
+        let size = rustix::fs::getxattr(filled.join(path), attribute, &mut value).unwrap();
+        assert_eq!(value.get(..size).unwrap(), b"kept", "{attribute}");
+    }
+    assert_eq!(rustix::fs::listxattr_query(&filled).unwrap(), 0, "nothing of overlay's own");
     let mut bundle = bench.bundle(&[]);
     bundle.mounts.push(volume("anonymous", true));
     bench.output(&mut bundle, "cat /data/below/seed");
     assert!(!bench.base.join("volumes/anonymous/data").exists());
+    bench.nothing_is_left();
+}
+
+#[test]
+fn a_volume_without_room_for_the_image_says_so_and_stays_empty() {
+    or_skip!();
+    let bench = Bench::new("full");
+    fs::write(bench.base.join("image/data/large"), vec![1; 1 << 20]).unwrap();
+    let full = bench.base.join("full");
+    fs::create_dir(&full).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("tmpfs", &full, "tmpfs", flags, c"size=64k").unwrap();
+    let mut bundle = bench.bundle(&["true"]);
+    bundle.mounts.push(BundleMount {
+        kind: MountKind::Volume { source: full.join("data"), populate: true, anonymous: false },
+        target: "/data".to_owned(),
+        read_only: false,
+    });
+    let exit = bench.run(&bundle);
+    let left = fs::read_dir(full.join("data")).unwrap().count();
+    rustix::mount::unmount(&full, rustix::mount::UnmountFlags::DETACH).unwrap();
+    let error = exit.start_error.unwrap();
+    assert!(error.contains("/data/large") && error.contains("no space left"), "{error}");
+    assert!(error.contains("volume-nocopy"), "{error}");
+    assert_eq!(left, 0, "half an image would be taken for a filled volume");
     bench.nothing_is_left();
 }
 
@@ -779,6 +821,23 @@ fn removing_a_living_container_ends_it_first() {
 }
 
 #[test]
+fn layers_are_in_use_as_long_as_their_container_lives() {
+    or_skip!();
+    let bench = Bench::new("layers");
+    let exec_root = bench.base.join("run");
+    let bundle = bench.shell("exec sleep 1000");
+    let shim = bench.spawn(&bundle);
+    let in_use = || shim::layers_in_use(&exec_root).unwrap();
+    assert_eq!(in_use(), bundle.root.layers.iter().cloned().collect(), "from before its start");
+    smol::block_on(shim.started()).unwrap();
+    assert_eq!(in_use().len(), bundle.root.layers.len());
+    smol::block_on(shim.kill());
+    smol::block_on(shim.wait());
+    assert!(in_use().is_empty());
+    bench.remove(&bundle);
+}
+
+#[test]
 fn a_target_that_changes_while_it_is_mounted_leads_nowhere() {
     or_skip!();
     use std::sync::{
@@ -846,4 +905,43 @@ fn times_of_a_short_container() {
     {
         eprintln!("median of 50, spawn to started, ended, removed: {:?}", times[25]);
     }
+}
+
+/// Memory of the shims of running containers; a release build by `EDGEAGENT_BIN=…` for numbers
+/// that count.
+#[test]
+#[ignore = "prints sizes; run it by hand"]
+fn sizes_of_shims() {
+    or_skip!();
+    let bench = Bench::new("sizes");
+    let bundles: Vec<_> = (0..20).map(|_| bench.shell("exec sleep 1000")).collect();
+    let mut shims = Vec::new();
+    for count in [1, 20] {
+        shims.extend(bundles.iter().take(count).skip(shims.len()).map(|b| bench.start(b)));
+        let sum = |field: &str| -> u64 {
+            let of = |process: &std::path::PathBuf| {
+                let text = fs::read_to_string(process.join("smaps_rollup")).unwrap();
+                let line = text.lines().find_map(|l| l.strip_prefix(field)).unwrap();
+                line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+            };
+            bench::processes("sizes").iter().map(of).sum()
+        };
+        for field in ["Rss:", "Pss:", "Pss_Anon:", "Pss_File:", "Private_Dirty:", "Anonymous:"] {
+            println!(
+                "{count} shims, each: {field} {} kB",
+                sum(field) / u64::try_from(count).unwrap()
+            );
+        }
+        if count == 1 {
+            for process in bench::processes("sizes") {
+                println!("{}", fs::read_to_string(process.join("smaps")).unwrap());
+            }
+        }
+    }
+    for (shim, bundle) in shims.iter().zip(&bundles) {
+        smol::block_on(shim.kill());
+        smol::block_on(shim.wait());
+        bench.remove(bundle);
+    }
+    bench.nothing_is_left();
 }

@@ -154,6 +154,8 @@ mod tests {
         assert_eq!(loaded.damaged[0].error, RecordError::Damaged);
         let store = IdentityStore::new(&root, sealer);
         assert!(matches!(store.load(), Err(OpenError::Damaged { .. })));
+        tasks.clear().unwrap();
+        assert!(tasks.load_all().unwrap().damaged.is_empty(), "whoever leaves leaves nothing");
     }
 
     #[test]

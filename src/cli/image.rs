@@ -15,6 +15,7 @@ use crate::{
     model::{LocalImage, Runtime, SecretBytes, chain},
     node,
     seal::{Machine, Sealer, TaskStore},
+    shim,
 };
 
 pub(super) fn image(config: &Config, command: ImageCommand) -> Result<(), Failure> {
@@ -119,15 +120,19 @@ fn remove(store: &Store, images: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes what no task record names.
+/// Removes what no task record names and no container lies on: a tag may have moved on, or been
+/// removed, since a container was started from it.
 fn prune(config: &Config, store: &Store) -> Result<(), Failure> {
     let mut in_use = BTreeSet::new();
     let sealer = Sealer::open(&config.data_root, &Machine::this(), &config.seal)?;
     let stored = TaskStore::open(&config.data_root, sealer)?.load_all()?;
-    if !stored.damaged.is_empty() {
-        return Err(Failure::sealed(
-            "some task records can not be opened, so it is not known which images are in use",
-        ));
+    if let Some(damaged) = stored.damaged.first() {
+        return Err(Failure::sealed(format!(
+            "the task record {} can not be opened, so it is not known which images are in use: {}. \
+             A running agent replaces it as soon as it has reached a manager",
+            damaged.path.display(),
+            damaged.error
+        )));
     }
     for record in stored.records {
         let Runtime::Container(spec) = &record.task.runtime else { continue };
@@ -136,8 +141,11 @@ fn prune(config: &Config, store: &Store) -> Result<(), Failure> {
             in_use.insert(image.manifest);
         }
     }
-    let pruned =
-        store.prune(&in_use).map_err(|error| Failure::failed("cannot prune the images", &error))?;
+    let mounted = shim::layers_in_use(&config.exec_root)
+        .map_err(|error| Failure::failed("it is not known which images are in use", &error))?;
+    let pruned = store
+        .prune(&in_use, &mounted)
+        .map_err(|error| Failure::failed("cannot prune the images", &error))?;
     let megabytes = pruned.bytes / 1_000_000;
     print(format_args!("{} layers removed, {megabytes} MB freed\n", pruned.layers))
 }

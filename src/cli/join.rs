@@ -42,7 +42,10 @@ pub(super) fn join(config: &Config, arguments: Join) -> Result<(), Failure> {
     let issued = future::block_on(executor.run(async {
         match known {
             Some(mut identity) if same_swarm(&identity, &token) => match identity.pending.clone() {
-                Some(pending) => enrolment.resume(&mut identity, &pending, tell_pending).await,
+                Some(pending) => {
+                    identity.seeds = merged(seeds, &identity.seeds);
+                    enrolment.resume(&mut identity, &pending, tell_pending).await
+                }
                 None => enrolment.join(&token, seeds, arguments.availability, tell_pending).await,
             },
             Some(_) | None => {
@@ -81,6 +84,8 @@ fn failure(error: JoinError) -> Failure {
         JoinError::Root { .. }
         | JoinError::UnknownToken { .. }
         | JoinError::ManagerToken
+        | JoinError::Promoted
+        | JoinError::Forgotten { .. }
         | JoinError::NotSigned { .. } => Failure::refused(text),
         JoinError::Unreachable { .. }
         | JoinError::Certificate(_)
@@ -90,6 +95,17 @@ fn failure(error: JoinError) -> Failure {
         | JoinError::Erase(_)
         | JoinError::Save(_) => Failure::plain(text),
     }
+}
+
+/// The addresses given this time, and those of the attempt before: it may have been the wrong one.
+fn merged(given: Vec<String>, before: &[String]) -> Vec<String> {
+    let mut all = given;
+    for addr in before {
+        if all.len() < JOIN_ADDRESSES_MAX && !all.contains(addr) {
+            all.push(addr.clone());
+        }
+    }
+    all
 }
 
 fn already_joined(identity: &Identity, token: &JoinToken) -> Result<(), Failure> {
@@ -191,7 +207,15 @@ pub(super) fn leave(config: &Config) -> Result<(), Failure> {
             return Err(Failure::plain("the running agent answered something else"));
         }
         // Nothing runs; what is stored may be pending or unusable, and is forgotten all the same.
-        Ok(None | Some(Response::NotJoined)) => {
+        Ok(answer @ (None | Some(Response::NotJoined))) => {
+            // An agent that is just starting must not read what is being forgotten.
+            let _alone = match answer {
+                Some(_) => None,
+                None => {
+                    node::make_private_dir(&config.exec_root)?;
+                    Some(node::lock(&config.exec_root)?)
+                }
+            };
             leave_alone(config)?;
             control::ask(&config.exec_root, Request::IdentityChanged)
                 .map_err(|error| Failure::failed("the running agent does not answer", &error))?;
@@ -208,7 +232,8 @@ fn leave_alone(config: &Config) -> Result<(), Failure> {
     if !seal::is_sealed(&config.data_root) {
         return Err(Failure::not_joined());
     }
-    node::sweep(config, |_| false);
+    node::sweep(config);
+    // Records of tasks go too: one that does not open would keep images from being pruned for ever.
     seal::discard(&config.data_root)
         .map_err(|error| Failure::failed("cannot erase the identity", &error))
 }
@@ -216,6 +241,15 @@ fn leave_alone(config: &Config) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_attempt_tries_the_addresses_of_both() {
+        let list = |addrs: &[&str]| addrs.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>();
+        let all = merged(list(&["new:1", "same:1"]), &list(&["old:1", "same:1"]));
+        assert_eq!(all, list(&["new:1", "same:1", "old:1"]));
+        let many: Vec<String> = (0..JOIN_ADDRESSES_MAX).map(|n| format!("m{n}:1")).collect();
+        assert_eq!(merged(many.clone(), &list(&["old:1"])), many);
+    }
 
     #[test]
     fn addresses_get_the_port_that_managers_use() {

@@ -56,6 +56,7 @@ enum Command {
 }
 
 /// join a swarm as a worker
+#[expect(rustdoc::broken_intra_doc_links, reason = "argh prints it as it is")]
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "join")]
 struct Join {
@@ -250,6 +251,16 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let default = if config.debug { ::log::LevelFilter::Debug } else { ::log::LevelFilter::Info };
     log::init(arguments.log_level.unwrap_or(default));
 
+    match &arguments.command {
+        // These see the token, or what is sealed.
+        Command::Join(_)
+        | Command::Run(_)
+        | Command::Leave(_)
+        | Command::Status(_)
+        | Command::Ps(_) => node::keep_private(),
+        // `image load` lets its child open our standard input, which this would forbid.
+        Command::Logs(_) | Command::Image(_) | Command::Version(_) => {}
+    }
     match arguments.command {
         Command::Join(join) => join::join(&config, join),
         Command::Run(Run {}) => node::run(config).map_err(|error: RunError| error.into()),

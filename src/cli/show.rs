@@ -12,7 +12,7 @@ use crate::{
         self,
         control::{self, Request, Response, StatusReport, TaskReport},
     },
-    seal::{IdentityStore, Machine, Sealer, TaskStore},
+    seal::{IdentityStore, Machine, Sealer},
 };
 
 /// Prints the state of this node.
@@ -40,7 +40,8 @@ fn stored_status(config: &Config) -> Result<StatusReport, Failure> {
     let Some(identity) = IdentityStore::new(&config.data_root, sealer.clone()).load()? else {
         return Ok(StatusReport::new("not-joined", Some(sealer.tier())));
     };
-    let mut report = StatusReport::new("stopped", Some(sealer.tier()));
+    let mut report = StatusReport::new("stopped", Some(sealer.tier()))
+        .counting(&node::stored_tasks(&config.data_root, &sealer)?);
     report.reason = String::from("no agent runs here; start it: edgeagent run");
     report.node_id = match (&identity.certificate, &identity.pending) {
         (Some(certificate), _) => Some(certificate.node_id.to_string()),
@@ -48,7 +49,6 @@ fn stored_status(config: &Config) -> Result<StatusReport, Failure> {
         (None, None) => None,
     };
     report.managers = identity.seeds;
-    report.tasks = TaskStore::open(&config.data_root, sealer)?.load_all()?.records.len();
     Ok(report)
 }
 
@@ -99,8 +99,7 @@ fn stored_tasks(config: &Config) -> Result<Vec<TaskReport>, Failure> {
         return Ok(Vec::new());
     }
     let sealer = Sealer::open(&config.data_root, &Machine::this(), &config.seal)?;
-    let stored = TaskStore::open(&config.data_root, sealer)?.load_all()?;
-    Ok(stored.records.iter().map(node::report).collect())
+    Ok(node::stored_tasks(&config.data_root, &sealer)?)
 }
 
 fn table(tasks: &[TaskReport]) -> String {

@@ -15,21 +15,42 @@ use rustix::process::Pid;
 use super::device;
 use crate::{limits, model::Bundle, sys};
 
-/// Controllers whose v1 trees we use. The others set nothing that swarm can ask for.
-const CONTROLLERS: [&str; 6] = ["memory", "cpu", "cpuacct", "pids", "devices", "freezer"];
+/// Controllers of v1 trees (Linux `include/linux/cgroup_subsys.h`). A container has a group in
+/// every tree, as from runc, also where swarm can ask for nothing: so it sees and counts as itself.
+const CONTROLLERS: [&str; 14] = [
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "misc",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+    "rdma",
+];
 
 /// One mounted tree of control groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hierarchy {
     /// Where.
     pub(crate) mount: PathBuf,
-    /// v1: its controllers.
+    /// v1: its controllers, or `name=…` for a tree without any.
     pub(crate) controllers: Vec<String>,
     /// The unified tree.
     pub(crate) v2: bool,
 }
 
 impl Hierarchy {
+    /// What a container calls it: the last part of where it is mounted.
+    pub(crate) fn name(&self) -> &str {
+        self.mount.file_name().and_then(|name| name.to_str()).unwrap_or("cgroup")
+    }
+
     fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|c| c == controller)
     }
@@ -58,7 +79,8 @@ fn parse(mountinfo: &str) -> Vec<Hierarchy> {
         let controllers: Vec<String> = if v2 {
             Vec::new()
         } else {
-            let known = options.split(',').filter(|o| CONTROLLERS.contains(o));
+            let known =
+                options.split(',').filter(|o| CONTROLLERS.contains(o) || o.starts_with("name="));
             known.map(String::from).collect()
         };
         let new = Hierarchy { mount, controllers, v2 };
@@ -105,6 +127,9 @@ impl Cgroup {
             }
             fs::create_dir_all(path)
                 .map_err(|e| failed(&format!("make cgroup {}", path.display()), &e))?;
+            if hierarchy.has("cpuset") {
+                fill_cpuset(&hierarchy.mount, path)?;
+            }
         }
         if let Some(bytes) = bundle.memory_bytes {
             let both = bytes.saturating_mul(2);
@@ -204,6 +229,28 @@ impl Cgroup {
     fn v2(&self) -> Option<&Path> {
         self.groups.iter().find(|(h, _)| h.v2).map(|(_, path)| path.as_path())
     }
+}
+
+/// A new v1 cpuset is empty and takes no process: every level gets what the one above it has.
+fn fill_cpuset(root: &Path, group: &Path) -> Result<(), String> {
+    let mut levels: Vec<&Path> =
+        group.ancestors().take_while(|dir| dir.starts_with(root) && *dir != root).collect();
+    levels.reverse();
+    let mut above = root;
+    for dir in levels {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let read = |dir: &Path| {
+                let path = dir.join(file);
+                fs::read_to_string(&path)
+                    .map_err(|e| failed(&format!("read {}", path.display()), &e))
+            };
+            if read(dir)?.trim().is_empty() {
+                set(dir, file, read(above)?.trim())?;
+            }
+        }
+        above = dir;
+    }
+    Ok(())
 }
 
 /// Hands the controllers down from the root of the tree to the parent of `group`. What is not
@@ -319,10 +366,17 @@ mod tests {
         let mounts: Vec<_> = found.iter().map(|h| h.mount.to_str().unwrap()).collect();
         assert_eq!(
             mounts,
-            ["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified"]
+            [
+                "/sys/fs/cgroup/cpu,cpuacct",
+                "/sys/fs/cgroup/memory",
+                "/sys/fs/cgroup/systemd",
+                "/sys/fs/cgroup/unified"
+            ]
         );
+        assert_eq!((found[0].name(), found[2].name()), ("cpu,cpuacct", "systemd"));
+        assert_eq!(found[2].controllers, ["name=systemd"]);
         assert!(found[0].has("cpu") && found[0].has("cpuacct") && !found[0].has("memory"));
-        assert!(found[2].v2);
+        assert!(found[3].v2);
     }
 
     #[test]

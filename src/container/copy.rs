@@ -1,8 +1,11 @@
 //! Fills an empty volume with what the image has at its place.
 //!
-//! Keeps owners, modes and times; hard links become copies, sockets are left out.
+//! Keeps owners, modes, times, hard links and extended attributes, as Docker does (moby
+//! `daemon/graphdriver/copy`); sockets are left out, and overlay's own marks.
 
 use std::{
+    collections::BTreeMap,
+    ffi::{CStr, CString},
     fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -12,22 +15,42 @@ use std::{
 };
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chownat, fchmod,
-    fchown, fstat, futimens, mkdirat, mknodat, openat, readlinkat, statat, symlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+    chownat, fchmod, fchown, fgetxattr, fgetxattr_query, flistxattr, flistxattr_query, fsetxattr,
+    fstat, futimens, linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat,
 };
+use rustix::io::Errno;
 
 use super::resolve;
+use crate::limits;
 
 const READ: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW);
 
+/// Copies of files with several names: descriptor of the first one's folder, and its name there.
+type Linked = BTreeMap<(u64, u64), (OwnedFd, CString)>;
+
 /// Copies the content of the folder `from`, and its own owner and mode, to the folder `to`.
+/// An error names the file and, when the place to copy to is full, says so.
 pub(crate) fn tree(from: BorrowedFd<'_>, to: &Path) -> io::Result<()> {
     let from = openat(from, ".", READ | OFlags::DIRECTORY, Mode::empty())?;
     let to = fs::File::open(to)?;
-    folder(from, to.as_fd())
+    folder(from, to.as_fd(), &mut Linked::new())
 }
 
-fn folder(from: OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
+/// Empties the folder `place`, which was empty before a copy that failed.
+pub(crate) fn clear(place: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(place)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn folder(from: OwnedFd, to: BorrowedFd<'_>, linked: &mut Linked) -> io::Result<()> {
     let stat = fstat(&from)?;
     for entry in Dir::read_from(&from)? {
         let entry = entry?;
@@ -35,26 +58,58 @@ fn folder(from: OwnedFd, to: BorrowedFd<'_>) -> io::Result<()> {
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        one(from.as_fd(), to, name)?;
+        one(from.as_fd(), to, name, linked).map_err(|e| named(e, from.as_fd(), name))?;
     }
+    attributes(from.as_fd(), to)?;
     own(to, &stat)
 }
 
-fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<()> {
+/// Names the innermost file that could not be copied.
+fn named(error: io::Error, folder: BorrowedFd<'_>, name: &CStr) -> io::Error {
+    let Some(number) = error.raw_os_error() else { return error };
+    let place = resolve::path_of(folder).join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+    let hint = if [Errno::NOSPC, Errno::DQUOT].map(Errno::raw_os_error).contains(&number) {
+        "; the storage of the volume is full: free some, or mount it with volume-nocopy"
+    } else {
+        ""
+    };
+    let reason = super::errno_text(&error);
+    let text = format!("copy {} to the volume: {reason}{hint}", place.display());
+    io::Error::new(error.kind(), text)
+}
+
+fn one(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    name: &CStr,
+    linked: &mut Linked,
+) -> io::Result<()> {
     let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let private = Mode::from_raw_mode(0o600);
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             mkdirat(to, name, Mode::from_raw_mode(0o700))?;
             let below = openat(to, name, READ | OFlags::DIRECTORY, Mode::empty())?;
-            folder(openat(from, name, READ | OFlags::DIRECTORY, Mode::empty())?, below.as_fd())
+            let from = openat(from, name, READ | OFlags::DIRECTORY, Mode::empty())?;
+            folder(from, below.as_fd(), linked)
         }
         FileType::RegularFile => {
-            let mut source = fs::File::from(openat(from, name, READ, Mode::empty())?);
+            let source = openat(from, name, READ, Mode::empty())?;
+            let file = (stat.st_dev, stat.st_ino);
+            if let Some((dir, first)) = linked.get(&file) {
+                return Ok(linkat(dir, first.as_c_str(), to, name, AtFlags::empty())?);
+            }
             let flags = READ | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
             let mut copy = fs::File::from(openat(to, name, flags, private)?);
+            let mut source = fs::File::from(source);
             io::copy(&mut source, &mut copy)?;
-            own(copy.as_fd(), &stat)
+            own(copy.as_fd(), &stat)?;
+            // After the owner, whose change clears capabilities.
+            attributes(source.as_fd(), copy.as_fd())?;
+            if 1 < stat.st_nlink && linked.len() < limits::COPY_LINKS_MAX {
+                linked.insert(file, (to.try_clone_to_owned()?, name.to_owned()));
+            }
+            Ok(())
         }
         FileType::Symlink => {
             let target = readlinkat(from, name, Vec::new())?;
@@ -73,6 +128,53 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::R
     }
 }
 
+/// Copies extended attributes; a storage that has none gets none.
+fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let mut names = Vec::new();
+    let mut value = Vec::new();
+    match read_attribute(&mut names, flistxattr_query(from), |buffer| flistxattr(from, buffer)) {
+        Err(e) if no_attributes(&e) => return Ok(()),
+        other => other?,
+    }
+    for name in names.split_inclusive(|b| *b == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        // How overlay keeps its books in a layer; no attribute of the image.
+        if name.to_bytes().starts_with(b"trusted.overlay.") {
+            continue;
+        }
+        let size = fgetxattr_query(from, name);
+        match read_attribute(&mut value, size, |buffer| fgetxattr(from, name, buffer)) {
+            Err(e) if no_attributes(&e) => continue,
+            other => other?,
+        }
+        match fsetxattr(to, name, &value, XattrFlags::empty()).map_err(io::Error::from) {
+            Err(e) if no_attributes(&e) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn no_attributes(error: &io::Error) -> bool {
+    [Errno::NOTSUP, Errno::NODATA]
+        .map(Errno::raw_os_error)
+        .map(Some)
+        .contains(&error.raw_os_error())
+}
+
+/// Reads into a buffer of the size that the kernel names.
+fn read_attribute(
+    buffer: &mut Vec<u8>,
+    size: rustix::io::Result<usize>,
+    read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+) -> io::Result<()> {
+    buffer.clear();
+    buffer.resize(size?, 0);
+    let size = read(buffer)?;
+    buffer.truncate(size);
+    Ok(())
+}
+
 fn own(fd: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
     fchown(fd, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     // After the owner, whose change clears set-id bits.
@@ -84,7 +186,7 @@ fn own(fd: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
     Ok(futimens(fd, &Timestamps { last_access: modified, last_modification: modified })?)
 }
 
-fn own_name(dir: BorrowedFd<'_>, name: &std::ffi::CStr, stat: &Stat) -> io::Result<()> {
+fn own_name(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     Ok(chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
 }

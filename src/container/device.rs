@@ -23,8 +23,9 @@ const fn node(major: u32, minor: Option<u32>) -> Rule {
 }
 
 /// moby `oci/defaults.go` and runc `libcontainer/specconv` (`AllowedDevices`): nodes of any kind
-/// may be made; null, zero, full, tty, random, urandom, console, terminals and ptmx be used.
-pub(crate) const ALLOWED: [Rule; 11] = [
+/// may be made; null, zero, full, tty, random, urandom, console, terminals and ptmx be used, and
+/// tun, which is of use only to one who may administer its network.
+pub(crate) const ALLOWED: [Rule; 12] = [
     Rule { kind: Kind::Character, major: None, minor: None, only_mknod: true },
     Rule { kind: Kind::Block, major: None, minor: None, only_mknod: true },
     node(1, Some(3)),
@@ -36,6 +37,7 @@ pub(crate) const ALLOWED: [Rule; 11] = [
     node(5, Some(1)),
     node(5, Some(2)),
     node(136, None),
+    node(10, Some(200)),
 ];
 
 impl fmt::Display for Rule {
@@ -140,6 +142,8 @@ mod tests {
         let (mknod, read, write) = (1, 2, 4);
         assert_eq!(run(character, read, 1, 3), 1, "null");
         assert_eq!(run(character, read | write, 136, 7), 1, "a terminal");
+        assert_eq!(run(character, read, 10, 200), 1, "tun");
+        assert_eq!(run(character, read, 10, 201), 0, "a neighbour of tun");
         assert_eq!(run(character, read, 1, 11), 0, "kmsg");
         assert_eq!(run(character, mknod, 1, 11), 1, "making kmsg");
         assert_eq!(run(block, mknod, 8, 0), 1, "making a disk");

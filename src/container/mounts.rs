@@ -28,7 +28,7 @@ use rustix::{
 };
 
 use super::{
-    cgroup::Cgroup,
+    cgroup::{Cgroup, Hierarchy},
     copy, errno_text, names,
     resolve::{self, Missing},
 };
@@ -58,6 +58,10 @@ const MASKED: [&str; 11] = [
 /// moby `oci/defaults.go`, added to the masked paths in 24.0 (power side channel).
 const MASKED_POWER: &str = "/sys/devices/virtual/powercap";
 
+/// Folder of the processors, each with a `thermal_throttle` on x86 that moby 28 masks (the same
+/// side channel; moby `oci/defaults.go`, GHSA-6fw5-f8r9-fgfm).
+const PROCESSORS: &str = "/sys/devices/system/cpu";
+
 /// moby `oci/defaults.go`, `ReadonlyPaths`.
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -73,14 +77,16 @@ const NODES: [(&str, u32, u32); 6] = [
 ];
 
 /// Links of `/dev`.
-const LINKS: [(&str, &str); 6] = [
+const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
-    ("core", "/proc/kcore"),
     ("ptmx", "pts/ptmx"),
 ];
+
+/// Target of the link `/dev/core`.
+const CORE: &str = "/proc/kcore";
 
 fn failed(what: &str, error: &io::Error) -> String {
     format!("{what}: {}", errno_text(error))
@@ -104,6 +110,7 @@ pub(crate) fn build(bundle: &Bundle, groups: &Cgroup) -> Result<OwnedFd, String>
     let root = overlay(bundle)?;
     let tree = Tree { root, dir: &bundle.dir, bundle, groups };
     tree.prepare_stage().map_err(|e| failed("make the staging place", &e))?;
+    tree.marks().map_err(|e| failed("make /.dockerenv and /etc/mtab", &e))?;
     tree.defaults()?;
     for (at, mount) in bundle.mounts.iter().enumerate() {
         let detached = shared.iter().find(|(index, _)| *index == at).map(|(_, fd)| fd.as_fd());
@@ -198,6 +205,20 @@ impl Tree<'_> {
         fs::write(self.stage_file(), b"")
     }
 
+    /// What Docker adds to every root unless the image has it (moby `daemon/initlayer`): the mark
+    /// by which programs know a container, and the old name of the table of mounts.
+    fn marks(&self) -> io::Result<()> {
+        let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let made = |result: rustix::io::Result<()>| match result {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(e) => Err(io::Error::from(e)),
+        };
+        let mark = openat(&self.root, ".dockerenv", new, Mode::from_raw_mode(0o755));
+        made(mark.map(drop))?;
+        let etc = resolve::make(self.root.as_fd(), "/etc", Missing::Folder)?;
+        made(symlinkat("/proc/mounts", &etc, "mtab"))
+    }
+
     fn wanted_by_user(&self, target: &str) -> bool {
         self.bundle.mounts.iter().any(|m| m.target == target)
     }
@@ -275,29 +296,43 @@ impl Tree<'_> {
         for (name, target) in LINKS {
             symlinkat(target, &dev, name)?;
         }
+        // Only where the kernel has it (runc `libcontainer/rootfs_linux.go`, `setupDevSymlinks`).
+        if resolve::without_links(self.root.as_fd(), CORE).is_ok() {
+            symlinkat(CORE, &dev, "core")?;
+        }
         Ok(())
     }
 
-    /// The container's own groups, read-only.
+    /// The container's own groups, read-only: the unified tree or, on a host that has any, every
+    /// v1 tree as runc shows them (`libcontainer/rootfs_linux.go`, `mountCgroupV1`), with a link
+    /// for each controller of a tree that has several. The v2 tree of a hybrid host is left out.
     fn cgroups(&self) -> Result<(), String> {
         let target = "/sys/fs/cgroup";
-        let flags = NO_DEVICES_NO_PROGRAMS | MountFlags::RDONLY | MountFlags::RELATIME;
-        // As the host sees them: from in here their roots have other names.
-        let trees: Vec<_> = self.groups.trees().collect();
-        if resolve::without_links(self.root.as_fd(), target).is_err() {
-            // A kernel without cgroups.
+        if self.wanted_by_user(target) {
             return Ok(());
         }
-        if trees.iter().all(|t| t.v2) {
+        let Ok(_) = resolve::without_links(self.root.as_fd(), target) else {
+            // A kernel without cgroups.
+            return Ok(());
+        };
+        let flags = NO_DEVICES_NO_PROGRAMS | MountFlags::RDONLY | MountFlags::RELATIME;
+        let trees: Vec<&Hierarchy> = self.groups.trees().filter(|t| !t.v2).collect();
+        if trees.is_empty() {
             return self.default_mount("cgroup2", target, flags, c"").map(drop);
         }
         let base = NO_DEVICES_NO_PROGRAMS;
         self.default_mount("tmpfs", target, base, c"mode=755")?;
-        for tree in trees.iter().filter(|t| !t.v2) {
-            let name = tree.controllers.join(",");
-            let options = CString::new(name.as_str()).map_err(|_| "bad controller".to_owned())?;
-            self.default_mount_of("cgroup", &format!("{target}/{name}"), flags, &options)?;
+        for tree in trees {
+            let on = format!("{target}/{}", tree.name());
+            let options = CString::new(tree.controllers.join(","))
+                .map_err(|_| "bad controller".to_owned())?;
+            self.default_mount("cgroup", &on, flags, &options)?;
+            if 1 < tree.controllers.len() {
+                self.controller_links(target, tree)
+                    .map_err(|e| failed(&format!("link the controllers of {on}"), &e))?;
+            }
         }
+        // By its name again: the descriptor from before is what lies below the mount.
         let place = resolve::without_links(self.root.as_fd(), target);
         place
             .and_then(|p| {
@@ -307,14 +342,16 @@ impl Tree<'_> {
             .map_err(|e| failed("make /sys/fs/cgroup read-only", &e))
     }
 
-    fn default_mount_of(
-        &self,
-        kind: &str,
-        target: &str,
-        flags: MountFlags,
-        options: &CStr,
-    ) -> Result<(), String> {
-        self.default_mount(kind, target, flags, options).map(drop)
+    fn controller_links(&self, target: &str, tree: &Hierarchy) -> io::Result<()> {
+        let dir = resolve::without_links(self.root.as_fd(), target)?;
+        for controller in &tree.controllers {
+            match symlinkat(tree.name(), &dir, controller.as_str()) {
+                // A tree may be mounted by the name of one of its controllers.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
     }
 
     fn user(&self, wanted: &BundleMount, shared: Option<BorrowedFd<'_>>) -> Result<(), String> {
@@ -357,7 +394,11 @@ impl Tree<'_> {
                 fs::create_dir_all(source)?;
                 let place = self.target(&wanted.target, true)?;
                 if *populate && fs::read_dir(source)?.next().is_none() {
-                    copy::tree(place.as_fd(), source)?;
+                    copy::tree(place.as_fd(), source).or_else(|e| {
+                        // Half a copy would be taken for a filled volume the next time.
+                        copy::clear(source)?;
+                        Err(e)
+                    })?;
                 }
                 let (from, _) = open_source(source)?;
                 self.bind(
@@ -593,7 +634,10 @@ pub(crate) fn protect(bundle: &Bundle, root: BorrowedFd<'_>) -> Result<(), Strin
         mount_remount(resolve::name_of(staged.as_fd()), flags, "")?;
         Ok(mount_move(stage, resolve::name_of(place.as_fd()))?)
     };
-    for path in MASKED.iter().chain([&MASKED_POWER]) {
+    let throttles =
+        thermal_throttles(root).map_err(|e| failed(&format!("list {PROCESSORS}"), &e))?;
+    for path in MASKED.into_iter().chain([MASKED_POWER]).chain(throttles.iter().map(String::as_str))
+    {
         on_kernel_file(root, path, &hide).map_err(|e| failed(&format!("mask {path}"), &e))?;
     }
     for path in READ_ONLY {
@@ -610,10 +654,26 @@ pub(crate) fn protect(bundle: &Bundle, root: BorrowedFd<'_>) -> Result<(), Strin
     Ok(())
 }
 
+fn thermal_throttles(root: BorrowedFd<'_>) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    on_kernel_file(root, PROCESSORS, |folder| {
+        for entry in fs::read_dir(resolve::name_of(folder.as_fd()))? {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            let number = name.strip_prefix("cpu").unwrap_or_default();
+            if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) {
+                found.push(format!("{PROCESSORS}/{name}/thermal_throttle"));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 fn on_kernel_file(
     root: BorrowedFd<'_>,
     path: &str,
-    act: &dyn Fn(&OwnedFd) -> io::Result<()>,
+    mut act: impl FnMut(&OwnedFd) -> io::Result<()>,
 ) -> io::Result<()> {
     match resolve::without_links(root, path) {
         Ok(place) => act(&place),

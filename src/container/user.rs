@@ -24,8 +24,8 @@ fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
     passwd.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
-        let uid = fields.nth(1)?.parse().ok()?;
-        let gid = fields.next()?.parse().ok()?;
+        let uid = number(fields.nth(1)?)?;
+        let gid = number(fields.next()?)?;
         Some(Account { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
     })
 }
@@ -35,7 +35,7 @@ fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     group.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
-        let gid = fields.nth(1)?.parse().ok()?;
+        let gid = number(fields.nth(1)?)?;
         Some((name, gid, fields.next().unwrap_or_default()))
     })
 }
@@ -144,6 +144,15 @@ mod tests {
         assert!(resolve("-1", &[], PASSWD, GROUP).is_err());
         assert!(resolve("4294967295", &[], PASSWD, GROUP).is_err());
         assert!(resolve("+5", &[], PASSWD, GROUP).is_err());
+    }
+
+    #[test]
+    fn a_number_that_means_no_change_makes_nobody_root() {
+        // setresuid takes -1, which is 4294967295, for "as it is": root (CVE-2026-30892).
+        for line in ["evil:x:4294967295:1::/:", "evil:x:1:4294967295::/:", "evil:x:+0:0::/:"] {
+            assert!(resolve("evil", &[], line, "").is_err(), "{line}");
+        }
+        assert!(resolve("1:evil", &[], "", "evil:x:4294967295:").is_err());
     }
 
     #[test]

@@ -171,16 +171,25 @@ impl Store {
     }
 
     /// Takes away layers and blobs that neither a name nor a manifest of `in_use`
-    /// (`sha256:…`) needs. When a manifest in use can not be read, no layer is taken away.
+    /// (`sha256:…`) needs, and that are not `mounted`. When a manifest in use can not be read, no
+    /// layer is taken away.
     ///
     /// # Errors
     /// [`StoreError::Busy`] while images are fetched, [`StoreError::Io`] when the store can not
     /// be changed.
-    pub fn prune(&self, in_use: &BTreeSet<String>) -> Result<Pruned, StoreError> {
+    pub fn prune(
+        &self,
+        in_use: &BTreeSet<String>,
+        mounted: &BTreeSet<PathBuf>,
+    ) -> Result<Pruned, StoreError> {
         let _lock = self.lock_to_clean()?.ok_or(StoreError::Busy)?;
         self.sweep()?;
         let mut blobs = BTreeSet::new();
-        let mut layers = BTreeSet::new();
+        // By name only: a folder above may have two paths.
+        let mut layers: BTreeSet<Digest> = mounted
+            .iter()
+            .filter_map(|layer| Digest::from_hex(layer.file_name()?.to_str()?).ok())
+            .collect();
         let named = self.records()?.into_iter().map(|record| record.manifest.to_string());
         for manifest in named.chain(in_use.iter().cloned()) {
             let parts = match Digest::parse(&manifest) {
@@ -573,17 +582,33 @@ mod tests {
             assert!(!store.remove(&Reference::parse(name).unwrap()).unwrap());
         }
         let in_use = BTreeSet::from([used.manifest.to_string()]);
+        let none = BTreeSet::new();
         let fetching = store.lock_to_fetch().unwrap();
-        assert!(matches!(store.prune(&in_use), Err(StoreError::Busy)));
+        assert!(matches!(store.prune(&in_use, &none), Err(StoreError::Busy)));
         drop(fetching);
-        assert_eq!(store.prune(&in_use).unwrap(), Pruned { layers: 1, bytes: 4 });
+        assert_eq!(store.prune(&in_use, &none).unwrap(), Pruned { layers: 1, bytes: 4 });
         assert!(store.find(&Reference::parse("named:1").unwrap()).unwrap().is_some());
         let layer = |content: &str| store.has_layer(&Digest::of(content.as_bytes()));
         assert!(layer("named") && layer("used") && !layer("idle"));
         assert_eq!(store.digests_in("blobs/sha256").unwrap().len(), 4);
         let unknown = BTreeSet::from([Digest::of(b"?").to_string()]);
-        assert_eq!(store.prune(&unknown).unwrap(), Pruned::default());
+        assert_eq!(store.prune(&unknown, &none).unwrap(), Pruned::default());
         assert!(layer("used"), "nothing goes while a manifest in use is unreadable");
+    }
+
+    #[test]
+    fn pruning_keeps_what_lies_below_a_container_whose_image_lost_its_name() {
+        let scratch = Scratch::new("prune-mounted");
+        let store = Store::open(&scratch.0).unwrap();
+        put(&store, "app:latest", "old");
+        let reference = Reference::parse("app:latest").unwrap();
+        let mounted = store.find(&reference).unwrap().unwrap().layers.into_iter().collect();
+        put(&store, "app:latest", "new");
+        assert_eq!(store.prune(&BTreeSet::new(), &mounted).unwrap(), Pruned::default());
+        assert!(store.has_layer(&Digest::of(b"old")));
+        let pruned = store.prune(&BTreeSet::new(), &BTreeSet::new()).unwrap();
+        assert_eq!(pruned, Pruned { layers: 1, bytes: 3 }, "the container has ended");
+        assert!(store.has_layer(&Digest::of(b"new")));
     }
 
     #[test]

@@ -24,7 +24,9 @@ pub struct Identity {
     pub pending: Option<PendingCertificate>,
     /// The certificate in use.
     pub certificate: Option<NodeCertificate>,
-    /// The latest wall-clock time ever trusted: a clock before it is wrong.
+    /// A time that is surely past: a clock before it is wrong. Only certificates that managers
+    /// signed raise it, never the local clock, for one that ran ahead once would be believed for
+    /// ever.
     pub time_floor: UnixTime,
 }
 

@@ -57,7 +57,7 @@ pub enum Response {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
     /// `not-joined`, `pending-approval`, `connecting`, `ready`, `backing-off`, `removed`,
-    /// `leaving`; `stopped` when no agent runs.
+    /// `leaving`, `certificate-unusable`; `stopped` when no agent runs.
     pub state: String,
     /// Why the node is in this state, when there is something to say.
     pub reason: String,
@@ -165,7 +165,7 @@ pub fn ask(exec_root: &Path, request: Request) -> io::Result<Option<Response>> {
     line.push(b'\n');
     (&stream).write_all(&line)?;
     let mut answer = String::new();
-    BufReader::new(&stream).read_line(&mut answer)?;
+    BufReader::new(&stream).read_line(&mut answer).map_err(unanswered)?;
     if answer.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
@@ -173,6 +173,15 @@ pub fn ask(exec_root: &Path, request: Request) -> io::Result<Option<Response>> {
         ));
     }
     Ok(Some(serde_json::from_str(&answer)?))
+}
+
+/// A timeout comes as *would block*, which tells a person nothing.
+fn unanswered(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        let text = format!("no answer within {} s", CONTROL_TIMEOUT.as_secs());
+        return io::Error::new(io::ErrorKind::TimedOut, text);
+    }
+    error
 }
 
 /// Listens on the control socket.
@@ -274,6 +283,14 @@ mod tests {
             assert!(line.len() < CONTROL_REQUEST_MAX_BYTES);
             assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
         }
+    }
+
+    #[test]
+    fn an_agent_that_does_not_answer_in_time_is_called_that() {
+        let slow = unanswered(io::ErrorKind::WouldBlock.into());
+        assert_eq!(slow.to_string(), "no answer within 10 s");
+        let other = unanswered(io::ErrorKind::ConnectionReset.into());
+        assert_eq!(other.kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[test]

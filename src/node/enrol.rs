@@ -6,7 +6,7 @@
 
 use std::{error::Error, fmt, rc::Rc, sync::Arc, time::Duration};
 
-use smol::{LocalExecutor, Timer};
+use smol::{LocalExecutor, Timer, future};
 
 use crate::{
     ca::{
@@ -14,8 +14,8 @@ use crate::{
     },
     limits::{CERTIFICATE_POLL, CERTIFICATE_POLL_PAUSE, DIAL_TIMEOUT},
     model::{
-        Availability, Identity, IssuanceState, NodeCertificate, NodeId, PendingCertificate,
-        SecretBytes, UnixTime, chain,
+        Availability, Identity, IssuanceState, LinkLoss, NodeCertificate, NodeId,
+        PendingCertificate, SecretBytes, UnixTime, chain,
     },
     rpc::{self, CallError, CertificateAnswer, Channel, Code, JOIN_NAME, TlsError},
     seal::{FileError, IdentityStore, SaveError},
@@ -43,6 +43,13 @@ pub enum JoinError {
     },
     /// The token is a manager's: this node would have become a manager.
     ManagerToken,
+    /// The certificate is a manager's: the node was promoted just then.
+    Promoted,
+    /// The node's record was removed before its certificate was signed.
+    Forgotten {
+        /// Who says so.
+        addr: String,
+    },
     /// The manager refused to sign.
     NotSigned {
         /// Its reason.
@@ -91,6 +98,16 @@ impl fmt::Display for JoinError {
                  token: docker swarm join-token worker; and remove the node record that this \
                  attempt made: docker node rm",
             ),
+            Self::Promoted => f.write_str(
+                "the managers made this node one of theirs, and edgeagent is only ever a worker; \
+                 it keeps the certificate that it has. On a manager: docker node demote",
+            ),
+            Self::Forgotten { addr } => write!(
+                f,
+                "the manager at {addr} does not know this node any more: its record was removed \
+                 before its certificate was signed. Start anew: edgeagent leave, then edgeagent \
+                 join"
+            ),
             Self::NotSigned { reason } => {
                 write!(f, "the manager refused to sign a certificate: {reason}")
             }
@@ -119,6 +136,8 @@ impl Error for JoinError {
             Self::Unreachable { .. }
             | Self::UnknownToken { .. }
             | Self::ManagerToken
+            | Self::Promoted
+            | Self::Forgotten { .. }
             | Self::NotSigned { .. } => None,
         }
     }
@@ -171,7 +190,6 @@ impl Enrolment<'_> {
             root_ca: root.pem().to_vec(),
             availability,
             pending: Some(pending.clone()),
-            time_floor: (self.clock)(),
             ..Identity::default()
         };
         self.store.save(&identity).map_err(JoinError::Save)?;
@@ -192,13 +210,18 @@ impl Enrolment<'_> {
         let root = PinnedRoot::unsealed(identity.root_ca.clone());
         let mut attempts = Vec::new();
         for addr in identity.seeds.clone() {
-            match self.dial_ca(&root, &addr).await {
-                Ok(channel) => {
-                    let chain =
-                        await_signature(&channel, &addr, pending, || progress(pending)).await?;
-                    return self.finish(identity, &root, pending, chain);
+            let signed = async {
+                let channel = self.dial_ca(&root, &addr).await?;
+                await_signature(&channel, &addr, pending, || progress(pending)).await
+            };
+            match signed.await {
+                Ok(chain) => return self.finish(identity, &root, pending, chain),
+                Err(JoinError::Call { addr, cause }) => {
+                    if let LinkLoss::Removed(_) = cause.loss() {
+                        return Err(JoinError::Forgotten { addr });
+                    }
+                    attempts.push((addr, cause));
                 }
-                Err(JoinError::Call { addr, cause }) => attempts.push((addr, cause)),
                 Err(error) => return Err(error),
             }
         }
@@ -260,7 +283,7 @@ impl Enrolment<'_> {
             chain,
         });
         identity.pending = None;
-        identity.time_floor = identity.time_floor.max(now).max(issued.not_before);
+        identity.time_floor = identity.time_floor.max(issued.not_before);
         self.store.save(identity).map_err(JoinError::Save)?;
         Ok(issued)
     }
@@ -316,11 +339,25 @@ fn signed(answer: CertificateAnswer, csr: &[u8]) -> Result<Option<Vec<u8>>, Join
     }
 }
 
+/// Ends a renewal that takes longer than `limit`: a manager that never signs, or has the request
+/// of another node with our identity, would keep it going until the certificate has expired.
+pub(super) async fn bounded<T>(
+    addr: &str,
+    limit: Duration,
+    renewal: impl Future<Output = Result<T, JoinError>>,
+) -> Result<T, JoinError> {
+    future::or(renewal, async {
+        Timer::after(limit).await;
+        Err(JoinError::Call { addr: addr.to_owned(), cause: CallError::Deadline })
+    })
+    .await
+}
+
 /// Renews the certificate over `channel`, which was opened with the present one.
 ///
 /// # Errors
 /// [`JoinError`]; a certificate for the manager role is refused with
-/// [`JoinError::ManagerToken`] and thrown away.
+/// [`JoinError::Promoted`] and thrown away.
 pub(super) async fn renew(
     channel: &Channel,
     addr: &str,
@@ -339,7 +376,7 @@ pub(super) async fn renew(
     let issued =
         Issued::check(root, &chain, &pending.key, clock()).map_err(JoinError::Certificate)?;
     if issued.role != Role::Worker {
-        return Err(JoinError::ManagerToken);
+        return Err(JoinError::Promoted);
     }
     let certificate = NodeCertificate { node_id: issued.node_id.clone(), key: pending.key, chain };
     Ok((certificate, issued))
@@ -358,6 +395,17 @@ mod tests {
             chain: chain.to_vec(),
             role: NodeRole::Worker,
         }
+    }
+
+    #[test]
+    fn a_renewal_that_nobody_signs_ends_and_can_be_tried_again() {
+        let never = bounded("m:2377", Duration::from_millis(1), future::pending::<Result<(), _>>());
+        assert!(matches!(
+            future::block_on(never),
+            Err(JoinError::Call { cause: CallError::Deadline, .. })
+        ));
+        let text = JoinError::Promoted.to_string();
+        assert!(text.contains("demote") && !text.contains("token"), "{text}");
     }
 
     #[test]

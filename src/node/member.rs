@@ -14,7 +14,7 @@ use smol::{
 };
 
 use super::{
-    NodeState, RunError, clock,
+    CERTIFICATE_REMEDY, NodeState, RunError, clock,
     control::{CertificateReport, Question, Request, Response, StatusReport, TaskReport},
     describe, enrol,
     enrol::JoinError,
@@ -22,16 +22,16 @@ use super::{
     publish::Publisher,
 };
 use crate::{
-    agent::{Agent, Input, Output, SessionPhase, Start},
+    agent::{Agent, Input, Outcome, Output, SessionPhase, SessionView, Start},
     ca::{Issued, PinnedRoot},
     config::Config,
-    limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX},
+    limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX, RENEWAL_TIMEOUT},
     model::{
         Availability, Identity, NodeCertificate, NodeDescription, NodeId, NodeRecord, NodeRole,
         Runtime, SessionMessage, TaskId, TaskRecord, TaskState, UnixTime, chain,
     },
     rpc::{self, Channel, Link, LinkEvent, Target},
-    seal::{IdentityStore, LoadedTasks, TaskStore},
+    seal::{DamagedTask, IdentityStore, LoadedTasks, TaskStore},
     spec::NodeFacts,
 };
 
@@ -70,12 +70,17 @@ pub(super) struct Member<'a> {
     performer: Performer,
     publisher: Publisher,
     link: Option<(Link, Receiver<LinkEvent>)>,
-    settled: Receiver<Settled>,
+    settled: Receiver<Box<Settled>>,
     renewed: (Sender<Renewal>, Receiver<Renewal>),
     renewing: Option<Running<()>>,
+    sweeping: Option<Running<()>>,
     /// Containers without a task are removed once the managers have said what there is.
     swept: bool,
-    leaving: Option<Question>,
+    /// Records that do not open, until then.
+    damaged: Vec<DamagedTask>,
+    leaving: bool,
+    /// Everybody who waits for that: none of them is told that it failed because of another.
+    leavers: Vec<Question>,
     last_error: Option<String>,
 }
 
@@ -96,7 +101,7 @@ impl<'a> Member<'a> {
             .map_err(RunError::Tls)?;
         let description = describe::describe(&config, issued.tls_info(&root));
         let LoadedTasks { records, damaged } = tasks.load_all().map_err(RunError::Tasks)?;
-        for task in damaged {
+        for task in &damaged {
             log::error!(
                 "the record {} can not be opened: its task starts anew",
                 task.path.display()
@@ -145,8 +150,11 @@ impl<'a> Member<'a> {
             settled,
             renewed: smol::channel::bounded(1),
             renewing: None,
+            sweeping: None,
             swept: false,
-            leaving: None,
+            damaged,
+            leaving: false,
+            leavers: Vec::new(),
             last_error: None,
         })
     }
@@ -194,7 +202,7 @@ impl<'a> Member<'a> {
         };
         let settled = async {
             match self.settled.recv().await {
-                Ok(settled) => Event::Settled(Box::new(settled)),
+                Ok(settled) => Event::Settled(settled),
                 Err(_closed) => future::pending().await,
             }
         };
@@ -220,6 +228,9 @@ impl<'a> Member<'a> {
             Event::Link(event) => self.handle_link(event),
             Event::Settled(settled) => {
                 let (task, op, settlement) = self.performer.settled(*settled);
+                if let Outcome::Temporary(reason) = &settlement.outcome {
+                    self.complain(format!("task {task}: {reason}; trying again"));
+                }
                 self.tell(Input::Settled { task, op, settlement });
             }
             Event::Renewed(renewal) => self.handle_renewal(*renewal),
@@ -256,8 +267,17 @@ impl<'a> Member<'a> {
     fn sweep_once(&mut self) {
         if !self.swept {
             self.swept = true;
-            let agent = self.agent.borrow();
-            perform::sweep(&self.config, |task| agent.record(task).is_some());
+            let agent = Rc::clone(&self.agent);
+            let known = |task: &TaskId| agent.borrow().record(task).is_some();
+            let left = perform::leftovers(&self.config, known);
+            self.sweeping =
+                Some(self.executor.spawn(perform::discard_all(self.config.clone(), left)));
+            // One that came again is written anew.
+            for task in std::mem::take(&mut self.damaged).into_iter().filter_map(|task| task.id) {
+                if !known(&task) {
+                    self.erase(&task);
+                }
+            }
         }
     }
 
@@ -322,8 +342,6 @@ impl<'a> Member<'a> {
     }
 
     fn save_identity(&mut self) -> bool {
-        let wall = clock().wall;
-        self.identity.time_floor = self.identity.time_floor.max(wall);
         match self.identities.save(&self.identity) {
             Ok(()) => true,
             Err(error) => {
@@ -396,8 +414,9 @@ impl<'a> Member<'a> {
                     .map_err(|cause| JoinError::Call { addr: addr.clone(), cause })?;
                 enrol::renew(&channel, &addr, &root, &node, || clock().wall).await
             };
+            let renewal = enrol::bounded(&addr, RENEWAL_TIMEOUT, Box::pin(renewal)).await;
             // The loop lives as long as this future.
-            let _unheard = done.send(renewal.await).await;
+            let _unheard = done.send(renewal).await;
         }));
     }
 
@@ -412,8 +431,11 @@ impl<'a> Member<'a> {
             }
         };
         let before = self.identity.certificate.replace(certificate);
+        let floor = self.identity.time_floor;
+        self.identity.time_floor = floor.max(issued.not_before);
         if !self.save_identity() {
             self.identity.certificate = before;
+            self.identity.time_floor = floor;
             self.tell(Input::RenewalFailed);
             return;
         }
@@ -430,8 +452,11 @@ impl<'a> Member<'a> {
             Request::Tasks => Response::Tasks(self.agent.borrow().records().map(report).collect()),
             Request::IdentityChanged => Response::Done,
             Request::Leave => {
-                log::info!("leaving the swarm");
-                self.leaving = Some(question);
+                if !self.leaving {
+                    log::info!("leaving the swarm");
+                }
+                self.leaving = true;
+                self.leavers.push(question);
                 self.tell(Input::Leave);
                 return;
             }
@@ -442,16 +467,16 @@ impl<'a> Member<'a> {
 
     fn left(&mut self) -> End {
         self.close_link();
-        perform::sweep(&self.config, |_| false);
-        let response = match self.identities.forget() {
+        perform::sweep(&self.config);
+        let response = match self.tasks.clear().and_then(|()| self.identities.forget()) {
             Ok(()) => Response::Done,
             Err(error) => Response::Failed(format!(
-                "the tasks are stopped, but the identity could not be erased: {}",
+                "the tasks are stopped, but what is stored could not be erased: {}",
                 chain(&error)
             )),
         };
-        if let Some(question) = self.leaving.take() {
-            let _unheard = question.answer.try_send(response);
+        for question in self.leavers.drain(..) {
+            let _unheard = question.answer.try_send(response.clone());
         }
         End::Left
     }
@@ -468,27 +493,14 @@ impl<'a> Member<'a> {
             }
         }
         let state = match session.phase {
-            _ if self.leaving.is_some() => "leaving",
+            _ if self.leaving => "leaving",
             SessionPhase::Connecting => "connecting",
             SessionPhase::Ready => "ready",
             SessionPhase::BackingOff => "backing-off",
             SessionPhase::Removed => "removed",
             SessionPhase::Left => "leaving",
         };
-        let reason = match session.phase {
-            SessionPhase::Removed => String::from(
-                "an operator removed this node from the swarm; its tasks are stopped. To join \
-                 again: edgeagent leave, then edgeagent join",
-            ),
-            SessionPhase::Ready if session.node.is_some_and(is_promoted) => String::from(
-                "an operator promoted this node, and edgeagent is only ever a worker: it works \
-                 on, but does not renew its certificate. On a manager: docker node demote",
-            ),
-            SessionPhase::Ready => String::new(),
-            SessionPhase::Connecting | SessionPhase::BackingOff | SessionPhase::Left => {
-                session.last_loss.map(ToString::to_string).unwrap_or_default()
-            }
-        };
+        let reason = reason(&session, self.issued.not_after, trusted_now(&self.identity));
         StatusReport {
             state: String::from(state),
             reason,
@@ -517,8 +529,30 @@ impl<'a> Member<'a> {
     }
 }
 
+/// Why the node is in its state, and what to do about it.
+fn reason(session: &SessionView<'_>, not_after: UnixTime, now: UnixTime) -> String {
+    match session.phase {
+        SessionPhase::Removed => String::from(
+            "an operator removed this node from the swarm; its tasks are stopped. To join \
+             again: edgeagent leave, then edgeagent join",
+        ),
+        SessionPhase::Ready if session.node.is_some_and(is_promoted) => String::from(
+            "an operator promoted this node, and edgeagent is only ever a worker: it works \
+             on, but does not renew its certificate. On a manager: docker node demote",
+        ),
+        SessionPhase::Ready => String::new(),
+        // The managers only say that they do not like it.
+        SessionPhase::Connecting | SessionPhase::BackingOff if not_after < now => {
+            format!("this node's certificate expired on {not_after}. {CERTIFICATE_REMEDY}")
+        }
+        SessionPhase::Connecting | SessionPhase::BackingOff | SessionPhase::Left => {
+            session.last_loss.map(ToString::to_string).unwrap_or_default()
+        }
+    }
+}
+
 /// A task for `edgeagent ps`.
-pub(crate) fn report(record: &TaskRecord) -> TaskReport {
+pub(super) fn report(record: &TaskRecord) -> TaskReport {
     let (task, status) = (&record.task, &record.status);
     let image = match &task.runtime {
         Runtime::Container(spec) => spec.image.clone(),
@@ -569,7 +603,7 @@ fn facts(config: &Config, description: &NodeDescription) -> NodeFacts {
         dns: config.dns.clone(),
         resolv_conf: String::new(),
         default_init: config.init,
-        log_max_bytes: config.log_max_bytes,
+        log_max_bytes: config.log_max_bytes.saturating_mul(u64::from(config.log_max_files)),
     }
 }
 
@@ -584,4 +618,32 @@ fn seed() -> u64 {
 /// The time that certificates are judged by: never before what was trusted once.
 pub(super) fn trusted_now(identity: &Identity) -> UnixTime {
     clock().wall.max(identity.time_floor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::LinkLoss;
+
+    #[test]
+    fn an_expired_certificate_is_the_reason_and_not_what_the_managers_say_of_it() {
+        let loss = LinkLoss::Denied(String::from("bad certificate"));
+        let session = |phase| SessionView {
+            phase,
+            manager: None,
+            session: None,
+            node: None,
+            last_loss: Some(&loss),
+            next_attempt: None,
+        };
+        let end = UnixTime::from_seconds(1_800_000_000);
+        let later = UnixTime::from_seconds(1_800_000_001);
+        for phase in [SessionPhase::Connecting, SessionPhase::BackingOff] {
+            assert_eq!(reason(&session(phase), end, end), loss.to_string());
+            let expired = reason(&session(phase), end, later);
+            assert!(expired.contains("expired") && expired.contains("leave"), "{expired}");
+        }
+        assert_eq!(reason(&session(SessionPhase::Ready), end, later), "", "it works");
+        assert!(reason(&session(SessionPhase::Removed), end, later).contains("removed"));
+    }
 }

@@ -28,21 +28,21 @@ use std::{
 
 use smol::{Async, LocalExecutor, Timer, channel::Receiver, future};
 
+use self::member::report;
+pub(crate) use self::perform::{pull_request, sweep};
 use self::{
-    control::{Question, Request, Response, StatusReport},
+    control::{Question, Request, Response, StatusReport, TaskReport},
     enrol::Enrolment,
     member::{End, Member},
-};
-pub(crate) use self::{
-    member::report,
-    perform::{pull_request, sweep},
 };
 use crate::{
     ca::{ChainError, Issued, PinnedRoot, key_fingerprint},
     config::Config,
     image::{self, Store, StoreError},
     limits::{IDENTITY_RETRY, LOCK_ATTEMPTS, LOCK_PAUSE},
-    model::{Identity, NodeCertificate, Now, PendingCertificate, Platform, UnixTime, chain},
+    model::{
+        Identity, NodeCertificate, Now, PendingCertificate, Platform, TaskState, UnixTime, chain,
+    },
     rpc::TlsError,
     seal::{FileError, IdentityStore, Machine, OpenError, SealError, Sealer, TaskStore, Tier},
     shim::Program,
@@ -86,8 +86,8 @@ impl fmt::Display for RunError {
             Self::Place { path, .. } => write!(f, "cannot use {}", path.display()),
             Self::AlreadyRunning { exec_root } => write!(
                 f,
-                "another agent runs already with exec-root {}; stop it first, or give this one \
-                 an exec-root of its own",
+                "another agent runs already, or is just starting or leaving, with exec-root {}; stop \
+                 it first, or give this one an exec-root of its own",
                 exec_root.display()
             ),
             Self::Seal(_) => f.write_str("sealing does not work on this device"),
@@ -114,6 +114,10 @@ impl Error for RunError {
         }
     }
 }
+
+/// What helps against a certificate that is not accepted any more, or not yet.
+const CERTIFICATE_REMEDY: &str = "Running tasks go on. If the clock of this node is right: \
+                                  edgeagent leave, then edgeagent join";
 
 /// Samples both clocks. Everything below gets them passed in.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
@@ -147,11 +151,6 @@ pub(crate) struct NodeState {
 /// [`RunError`] when the agent can not begin.
 pub fn run(config: Config) -> Result<(), RunError> {
     let stop = sys::termination_fd().and_then(Async::new).map_err(RunError::Signals)?;
-    // A core file would hold keys and secrets, and so would a debugger's view of this process.
-    let private = rustix::process::DumpableBehavior::NotDumpable;
-    if let Err(error) = rustix::process::set_dumpable_behavior(private) {
-        log::warn!("core files of the agent can not be switched off: {error}");
-    }
     make_private_dir(&config.data_root)?;
     make_private_dir(&config.exec_root)?;
     make_private_dir(&config.exec_root.join("tasks"))?;
@@ -187,6 +186,14 @@ pub fn run(config: Config) -> Result<(), RunError> {
     ended
 }
 
+/// A core file of this process would hold keys and secrets, and so would a debugger's view of it.
+pub(crate) fn keep_private() {
+    let private = rustix::process::DumpableBehavior::NotDumpable;
+    if let Err(error) = rustix::process::set_dumpable_behavior(private) {
+        log::warn!("core files of edgeagent can not be switched off: {error}");
+    }
+}
+
 /// Not joined → pending → member → left → not joined, for ever.
 async fn live(
     executor: &Rc<LocalExecutor<'static>>,
@@ -201,9 +208,9 @@ async fn live(
         let store = IdentityStore::new(data_root, sealer.clone());
         let Some(mut identity) = store.load().map_err(RunError::Open)? else {
             log::info!("this node is not part of a swarm; waiting for edgeagent join");
-            sweep(&state.config, |_| false);
-            wait_for_identity(&StatusReport::new("not-joined", Some(store.tier())), questions)
-                .await;
+            sweep(&state.config);
+            let report = StatusReport::new("not-joined", Some(store.tier()));
+            wait_for_identity(&report, &[], questions).await;
             continue;
         };
         let Some(certificate) = identity.certificate.clone() else {
@@ -212,11 +219,8 @@ async fn live(
                     await_approval(executor, &store, &mut identity, &pending, questions).await;
                 }
                 None => {
-                    wait_for_identity(
-                        &StatusReport::new("not-joined", Some(store.tier())),
-                        questions,
-                    )
-                    .await
+                    let report = StatusReport::new("not-joined", Some(store.tier()));
+                    wait_for_identity(&report, &[], questions).await;
                 }
             }
             continue;
@@ -224,15 +228,15 @@ async fn live(
         let issued = match check_certificate(&identity, &certificate) {
             Ok(issued) => issued,
             Err(error) => {
-                let mut report = StatusReport::new("certificate-unusable", Some(store.tier()));
-                report.reason = chain(&error);
+                let tasks = stored_tasks(data_root, &sealer).map_err(RunError::Tasks)?;
+                let mut report =
+                    StatusReport::new("certificate-unusable", Some(store.tier())).counting(&tasks);
+                report.reason = format!("{}. {CERTIFICATE_REMEDY}", chain(&error));
                 log::error!("{}", report.reason);
                 report.node_id = Some(certificate.node_id.to_string());
+                report.managers = identity.seeds;
                 // The clock may come right, or the operator may leave and join again.
-                future::or(wait_for_identity(&report, questions), async {
-                    Timer::after(IDENTITY_RETRY).await;
-                })
-                .await;
+                rest(&report, &tasks, questions).await;
                 continue;
             }
         };
@@ -263,22 +267,44 @@ impl StatusReport {
             ..Self::default()
         }
     }
+
+    /// With the number of tasks, as they are stored.
+    pub(crate) fn counting(mut self, tasks: &[TaskReport]) -> Self {
+        self.tasks = tasks.len();
+        self.running = tasks.iter().filter(|task| task.state == TaskState::Running.name()).count();
+        self
+    }
 }
 
-/// Answers questions until the identity has changed.
-async fn wait_for_identity(report: &StatusReport, questions: &Receiver<Question>) {
+/// What is stored of the tasks of this node. Their containers need no agent, so this is how they
+/// are unless they have ended meanwhile.
+pub(crate) fn stored_tasks(
+    data_root: &Path,
+    sealer: &Sealer,
+) -> Result<Vec<TaskReport>, FileError> {
+    let stored = TaskStore::open(data_root, sealer.clone())?.load_all()?;
+    Ok(stored.records.iter().map(report).collect())
+}
+
+/// Answers questions until the identity has changed, or is about to be forgotten. Returns which.
+async fn wait_for_identity(
+    report: &StatusReport,
+    tasks: &[TaskReport],
+    questions: &Receiver<Question>,
+) -> Request {
     while let Ok(question) = questions.recv().await {
         let response = match question.request {
             Request::Status => Response::Status(Box::new(report.clone())),
-            Request::Tasks => Response::Tasks(Vec::new()),
+            Request::Tasks => Response::Tasks(tasks.to_vec()),
             Request::IdentityChanged => Response::Done,
             // What is stored but unusable is forgotten by the command itself.
             Request::Leave => Response::NotJoined,
         };
         // Whoever asked may have gone away.
         let _unheard = question.answer.try_send(response);
-        if question.request == Request::IdentityChanged {
-            return;
+        match question.request {
+            Request::Status | Request::Tasks => {}
+            last @ (Request::IdentityChanged | Request::Leave) => return last,
         }
     }
     future::pending().await
@@ -300,12 +326,31 @@ async fn await_approval(
     );
     let approved = async {
         let enrolment = Enrolment { executor: Rc::clone(executor), store, clock: || clock().wall };
-        if let Err(error) = enrolment.resume(identity, pending, |_| {}).await {
-            log::warn!("joining: {}", chain(&error));
-            Timer::after(IDENTITY_RETRY).await;
-        }
+        Err(enrolment.resume(identity, pending, |_| {}).await.map(|_issued| ()))
     };
-    future::or(wait_for_identity(&report, questions), approved).await;
+    let asked = async { Ok(wait_for_identity(&report, &[], questions).await) };
+    match future::or(asked, approved).await {
+        Ok(Request::IdentityChanged) | Err(Ok(())) => return,
+        // The command forgets the identity, and nothing may store it again behind its back.
+        Ok(Request::Leave | Request::Status | Request::Tasks) => {}
+        Err(Err(error)) => {
+            let text = format!("joining: {}", chain(&error));
+            log::warn!("{text}");
+            report.last_error = Some(text);
+        }
+    }
+    rest(&report, &[], questions).await;
+}
+
+/// Answers questions for a while, or until the identity has changed.
+async fn rest(report: &StatusReport, tasks: &[TaskReport], questions: &Receiver<Question>) {
+    let changed = async {
+        wait_for_identity(report, tasks, questions).await;
+    };
+    future::or(changed, async {
+        Timer::after(IDENTITY_RETRY).await;
+    })
+    .await;
 }
 
 /// What an operator compares before he lets a node in.
@@ -324,7 +369,7 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<(), RunError> {
 }
 
 /// Keeps a second agent out of the same `exec-root`, for as long as the file lives.
-fn lock(exec_root: &Path) -> Result<fs::File, RunError> {
+pub(crate) fn lock(exec_root: &Path) -> Result<fs::File, RunError> {
     let path = exec_root.join("agent.lock");
     let place = |cause| RunError::Place { path: path.clone(), cause };
     let file = fs::OpenOptions::new()
@@ -342,4 +387,51 @@ fn lock(exec_root: &Path) -> Result<fs::File, RunError> {
         }
     }
     Err(RunError::AlreadyRunning { exec_root: exec_root.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_secrets_leaves_no_core_file() {
+        keep_private();
+        let behavior = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(behavior, rustix::process::DumpableBehavior::NotDumpable);
+    }
+
+    #[test]
+    fn a_node_without_a_session_tells_its_tasks_and_lets_go_when_it_is_to_leave() {
+        let task = |state: TaskState| TaskReport {
+            id: String::from("t1"),
+            service: String::from("web"),
+            slot: 1,
+            image: String::from("app"),
+            state: String::from(state.name()),
+            desired: String::from("running"),
+            message: String::new(),
+            err: String::new(),
+            container_id: None,
+            pid: None,
+            exit_code: None,
+        };
+        let tasks = [task(TaskState::Running), task(TaskState::Complete)];
+        let report = StatusReport::new("certificate-unusable", None).counting(&tasks);
+        assert_eq!((report.running, report.tasks), (1, 2));
+
+        let (ask, questions) = smol::channel::bounded(4);
+        let mut answers = Vec::new();
+        for request in [Request::Status, Request::Tasks, Request::Leave] {
+            let (answer, answered) = smol::channel::bounded(1);
+            ask.try_send(Question { request, answer }).unwrap();
+            answers.push(answered);
+        }
+        let last = future::block_on(wait_for_identity(&report, &tasks, &questions));
+        assert_eq!(last, Request::Leave);
+        let answers: Vec<Response> =
+            answers.iter().map(|answered| answered.try_recv().unwrap()).collect();
+        assert!(matches!(&answers[0], Response::Status(status) if **status == report));
+        assert!(matches!(&answers[1], Response::Tasks(told) if told == &tasks));
+        assert!(matches!(answers[2], Response::NotJoined));
+    }
 }

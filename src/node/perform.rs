@@ -6,7 +6,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -26,7 +26,7 @@ use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
-    limits::RESOLV_CONF_MAX_BYTES,
+    limits::{PULLED_MAX, RESOLV_CONF_MAX_BYTES},
     model::{
         Bundle, ContainerId, ContainerStatus, Exit, LocalImage, MountKind, Platform, Runtime,
         SecretBytes, Task, TaskId, chain,
@@ -75,7 +75,8 @@ pub(super) struct Context {
 pub(super) struct Performer {
     executor: Rc<LocalExecutor<'static>>,
     context: Rc<Context>,
-    settled: Sender<Settled>,
+    // Boxed, for the channel keeps room for 31 of them.
+    settled: Sender<Box<Settled>>,
     resting: BTreeMap<TaskId, Controller>,
     under_way: BTreeMap<TaskId, (Sender<()>, Running<()>)>,
 }
@@ -84,7 +85,7 @@ impl Performer {
     pub(super) fn new(
         executor: Rc<LocalExecutor<'static>>,
         context: Rc<Context>,
-        settled: Sender<Settled>,
+        settled: Sender<Box<Settled>>,
     ) -> Self {
         Self { executor, context, settled, resting: BTreeMap::new(), under_way: BTreeMap::new() }
     }
@@ -103,7 +104,8 @@ impl Performer {
                     None => settle(&controller, Outcome::Done),
                 };
                 // The driver is gone only when the whole agent ends.
-                let _unheard = settled.send(Settled { task: id, op, settlement, controller }).await;
+                let ended = Settled { task: id, op, settlement, controller };
+                let _unheard = settled.send(Box::new(ended)).await;
             }
         });
         self.under_way.insert(id, (cancel, running));
@@ -143,8 +145,12 @@ async fn carry_out(
         Op::Resolve => resolve(context, task),
         Op::Prepare => future::or(prepare(context, task, controller), cancel).await,
         Op::Wait => future::or(wait(context, task, controller), cancel).await,
-        // A start takes milliseconds and a stop has its own bound: neither is left half way.
-        Op::Start => start(context, task, controller).await,
+        // A start takes milliseconds and a stop has its own bound: neither is left half way. Only
+        // an image that is missing by then may take long.
+        Op::Start => match future::or(equip(context, task, controller), cancel).await {
+            Outcome::Done => start(context, task, controller).await,
+            ended @ (Outcome::Cancelled | Outcome::Temporary(_) | Outcome::Fatal(_)) => ended,
+        },
         Op::Shutdown => shutdown(context, task, controller).await,
         Op::Remove => remove(context, task, controller).await,
     };
@@ -189,20 +195,40 @@ async fn prepare(context: &Context, task: &Task, controller: &mut Controller) ->
     }
 }
 
-async fn start(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
-    if controller.shim.is_none() {
-        let begun = match attach(context, task, controller) {
-            Ok(true) => Ok(()),
-            Ok(false) => spawn(context, task, controller).await,
-            Err(reason) => Err(reason),
-        };
-        if let Err(reason) = begun {
-            return Outcome::Fatal(format!("starting container failed: {reason}"));
-        }
+/// Finds the shim that an earlier agent started, or the image that a start needs.
+async fn equip(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
+    match attach(context, task, controller) {
+        Ok(true) => return Outcome::Done,
+        Ok(false) => {}
+        Err(reason) => return Outcome::Temporary(reason),
     }
-    let Some(shim) = controller.shim.as_mut() else {
-        return Outcome::Fatal(String::from("starting container failed: its shim is gone"));
+    // Prepared before the agent was restarted; or pruned since.
+    let prepared = controller.image.take().or_else(|| local(context, task));
+    let whole = prepared.filter(|image| image.layers.iter().all(|layer| layer.exists()));
+    let image = match whole {
+        Some(image) => Ok(image),
+        None => ensure_image(context, task).await,
     };
+    match image {
+        Ok(image) => {
+            controller.image = Some(image);
+            Outcome::Done
+        }
+        Err(reason) => not_started(&reason),
+    }
+}
+
+fn not_started(reason: &str) -> Outcome {
+    Outcome::Fatal(format!("starting container failed: {reason}"))
+}
+
+async fn start(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
+    if controller.shim.is_none()
+        && let Err(reason) = spawn(context, task, controller).await
+    {
+        return not_started(&reason);
+    }
+    let Some(shim) = controller.shim.as_mut() else { return not_started("its shim is gone") };
     match shim.started().await {
         Ok(started) => {
             controller.container = Some(started.container);
@@ -212,14 +238,14 @@ async fn start(context: &Context, task: &Task, controller: &mut Controller) -> O
         Err(error) => {
             let exit = shim.wait().await;
             controller.exit = Some(exit);
-            Outcome::Fatal(format!("starting container failed: {}", chain(&error)))
+            not_started(&chain(&error))
         }
     }
 }
 
 async fn wait(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
-    if let Err(gone) = known(context, task, controller).await {
-        return gone;
+    if let Err(reason) = known(context, task, controller).await {
+        return Outcome::Temporary(reason);
     }
     let Some(shim) = controller.shim.as_mut() else { return no_container(task) };
     let exit = shim.wait().await;
@@ -229,8 +255,9 @@ async fn wait(context: &Context, task: &Task, controller: &mut Controller) -> Ou
 }
 
 async fn shutdown(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
-    if known(context, task, controller).await.is_err() {
-        return Outcome::Done;
+    // It may run still, so it must not be called stopped.
+    if let Err(reason) = known(context, task, controller).await {
+        return Outcome::Temporary(reason);
     }
     if let Some(shim) = controller.shim.as_mut() {
         let (signal, grace) = spec::stop(task, controller.image.as_ref());
@@ -244,19 +271,38 @@ async fn remove(context: &Context, task: &Task, controller: &mut Controller) -> 
     // It was stopped as well as it could be.
     let _stopped = shutdown(context, task, controller).await;
     controller.shim = None;
-    match discard(&context.config, &task.id) {
+    match discard(&context.config, &task.id).await {
         Ok(()) => Outcome::Done,
         Err(error) => Outcome::Temporary(format!("cannot remove the container: {error}")),
     }
 }
 
-/// Removes every trace of a task's container.
-fn discard(config: &Config, task: &TaskId) -> io::Result<()> {
-    shim::remove(&task_dir(&config.exec_root, task), &writable_dir(&config.data_root, task))
+/// Removes every trace of a task's container, on a thread of its own: a writable layer may hold
+/// a hundred thousand files, and the loop has heartbeats to send.
+async fn discard(config: &Config, task: &TaskId) -> io::Result<()> {
+    let dir = task_dir(&config.exec_root, task);
+    let writable = writable_dir(&config.data_root, task);
+    smol::unblock(move || shim::remove(&dir, &writable)).await
 }
 
-/// Removes what is left of containers whose task is not in `keep`.
-pub(crate) fn sweep(config: &Config, keep: impl Fn(&TaskId) -> bool) {
+/// Removes what is left of containers that [`leftovers`] found.
+pub(super) async fn discard_all(config: Config, left: BTreeSet<TaskId>) {
+    for task in left {
+        match discard(&config, &task).await {
+            Ok(()) => log::info!("removed what was left of a container task.id={task}"),
+            Err(error) => log::warn!("cannot remove a left container task.id={task}: {error}"),
+        }
+    }
+}
+
+/// Removes what is left of every container. Blocks: for a node that has nothing else to do.
+pub(crate) fn sweep(config: &Config) {
+    future::block_on(discard_all(config.clone(), leftovers(config, |_| false)));
+}
+
+/// Tasks of which there is something on this device, and which are not in `keep`.
+pub(super) fn leftovers(config: &Config, keep: impl Fn(&TaskId) -> bool) -> BTreeSet<TaskId> {
+    let mut left = BTreeSet::new();
     for root in [config.exec_root.join("tasks"), config.data_root.join("containers")] {
         let Ok(entries) = fs::read_dir(root) else { continue };
         for entry in entries.flatten() {
@@ -264,15 +310,12 @@ pub(crate) fn sweep(config: &Config, keep: impl Fn(&TaskId) -> bool) {
             else {
                 continue;
             };
-            if keep(&task) {
-                continue;
-            }
-            match discard(config, &task) {
-                Ok(()) => log::info!("removed what was left of a container task.id={task}"),
-                Err(error) => log::warn!("cannot remove a left container task.id={task}: {error}"),
+            if !keep(&task) {
+                left.insert(task);
             }
         }
     }
+    left
 }
 
 /// Where a task's records, log and mount points are.
@@ -285,36 +328,38 @@ fn writable_dir(data_root: &Path, task: &TaskId) -> PathBuf {
 }
 
 /// Makes sure that the controller has its shim, if there ever was one, and knows its container.
-async fn known(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), Outcome> {
-    if controller.shim.is_some() {
-        return Ok(());
+async fn known(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), String> {
+    if controller.shim.is_none()
+        && attach(context, task, controller)?
+        && let Some(shim) = &controller.shim
+        && let Ok(started) = shim.started().await
+    {
+        controller.container = Some(started.container);
+        controller.pid = started.pid;
     }
-    match attach(context, task, controller) {
-        Ok(true) => {
-            if let Some(shim) = &controller.shim
-                && let Ok(started) = shim.started().await
-            {
-                controller.container = Some(started.container);
-                controller.pid = started.pid;
-            }
-            Ok(())
-        }
-        Ok(false) => Err(no_container(task)),
-        Err(reason) => Err(Outcome::Fatal(reason)),
-    }
+    Ok(())
 }
 
 /// Finds the shim that an earlier agent started; `false` when there never was one since boot.
+/// What keeps us from it says nothing about the container, so it is worth another try.
 fn attach(context: &Context, task: &Task, controller: &mut Controller) -> Result<bool, String> {
+    if controller.shim.is_some() {
+        return Ok(true);
+    }
     let dir = task_dir(&context.config.exec_root, &task.id);
     if !dir.exists() {
         return Ok(false);
     }
     controller.shim = Some(Shim::attach(&dir).map_err(|error| chain(&error))?);
     if controller.image.is_none() {
-        controller.image = reference(task).ok().and_then(|name| find(context, &name));
+        controller.image = local(context, task);
     }
     Ok(true)
+}
+
+/// The image of a task as it is here, whoever has a newer one.
+fn local(context: &Context, task: &Task) -> Option<LocalImage> {
+    reference(task).ok().and_then(|name| find(context, &name))
 }
 
 fn no_container(task: &Task) -> Outcome {
@@ -322,11 +367,7 @@ fn no_container(task: &Task) -> Outcome {
 }
 
 async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), String> {
-    let image = match controller.image.take() {
-        Some(image) => image,
-        // Prepared before the agent was restarted.
-        None => ensure_image(context, task).await?,
-    };
+    let image = controller.image.take().ok_or("its image is gone")?;
     let container = container_id(controller).map_err(|error| error.to_string())?;
     context.facts.borrow_mut().resolv_conf = resolv_conf();
     let bundle = {
@@ -346,7 +387,9 @@ async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> R
         ));
     }
     // What an earlier boot left: a task starts from its image.
-    discard(&context.config, &task.id).map_err(|error| error.to_string())?;
+    if bundle.root.writable.exists() {
+        discard(&context.config, &task.id).await.map_err(|error| error.to_string())?;
+    }
     controller.shim =
         Some(shim::spawn(context.program.path(), &bundle).map_err(|error| chain(&error))?);
     Ok(())
@@ -434,7 +477,12 @@ async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, Stri
                 None => Err(format!("No such image: {name}: {reason}")),
             };
         }
-        context.pulled.borrow_mut().insert(key, clock().mono);
+        let mut pulled = context.pulled.borrow_mut();
+        // Only what was pulled a moment ago matters.
+        if PULLED_MAX <= pulled.len() {
+            pulled.clear();
+        }
+        pulled.insert(key, clock().mono);
     }
     find(context, &name).ok_or_else(|| format!("No such image: {name}"))
 }
@@ -477,4 +525,94 @@ async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
         }
     }
     Err(String::from("the process that pulls it was killed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        ContainerSpec, DnsConfig, NodeId, ResourceLimits, ServiceId, TaskState, TaskStatus,
+    };
+
+    /// Operations on a scratch folder; none without the right to mount.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    fn context(name: &str) -> Option<Context> {
+        let base =
+            std::env::temp_dir().join(format!("edgeagent-perform-{}-{name}", std::process::id()));
+        drop(fs::remove_dir_all(&base));
+        let config = Config {
+            data_root: base.join("data"),
+            exec_root: base.join("run"),
+            ..Config::default()
+        };
+        let Ok(program) = Program::protect(&config.exec_root) else {
+            eprintln!("skipped: needs root");
+            return None;
+        };
+        let agent = Agent::new(crate::agent::Start::default(), clock());
+        Some(Context {
+            facts: RefCell::new(NodeFacts {
+                hostname: String::from("host"),
+                architecture: String::from("x86_64"),
+                os: String::from("linux"),
+                data_root: config.data_root.clone(),
+                exec_root: config.exec_root.clone(),
+                cpus: 1,
+                cgroup_parent: config.cgroup_parent.clone(),
+                default_ulimits: Vec::new(),
+                dns: DnsConfig::default(),
+                resolv_conf: String::new(),
+                default_init: false,
+                log_max_bytes: 1 << 20,
+            }),
+            store: Rc::new(Store::open(&config.data_root.join("images")).unwrap()),
+            platform: image::host_platform(),
+            program: Rc::new(program),
+            pulling: Semaphore::new(1),
+            pulled: RefCell::new(BTreeMap::new()),
+            agent: Rc::new(RefCell::new(agent)),
+            config,
+        })
+    }
+
+    fn task() -> Task {
+        Task {
+            id: TaskId::new("t1").unwrap(),
+            service_id: ServiceId::new("s1").unwrap(),
+            slot: 1,
+            node_id: NodeId::new("n1").unwrap(),
+            name: String::from("web.1"),
+            labels: BTreeMap::new(),
+            service_name: String::from("web"),
+            service_labels: BTreeMap::new(),
+            status: TaskStatus::default(),
+            desired_state: TaskState::Shutdown,
+            networks: Vec::new(),
+            ports: Vec::new(),
+            log_driver: None,
+            generic_resources: Vec::new(),
+            runtime: Runtime::Container(ContainerSpec::default()),
+            limits: ResourceLimits::default(),
+        }
+    }
+
+    #[test]
+    fn a_container_that_can_not_be_asked_is_neither_stopped_nor_failed() {
+        let Some(context) = context("unasked") else { return };
+        let dir = task_dir(&context.config.exec_root, &task().id);
+        fs::create_dir_all(dir.parent().unwrap()).unwrap();
+        // Something is there, and what it is can not be told.
+        fs::write(&dir, "").unwrap();
+        for op in [Op::Start, Op::Wait, Op::Shutdown] {
+            let (_cancel, cancelled) = smol::channel::bounded(1);
+            let mut controller = Controller::default();
+            let settlement =
+                future::block_on(carry_out(&context, &task(), op, &mut controller, cancelled));
+            assert!(matches!(settlement.outcome, Outcome::Temporary(_)), "{op:?} {settlement:?}");
+        }
+        fs::remove_file(&dir).unwrap();
+        let stopped = future::block_on(shutdown(&context, &task(), &mut Controller::default()));
+        assert_eq!(stopped, Outcome::Done, "there is no container");
+        fs::remove_dir_all(context.config.data_root.parent().unwrap()).unwrap();
+    }
 }

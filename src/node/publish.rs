@@ -77,36 +77,49 @@ async fn publish(
     exec_root: &std::path::Path,
     wish: &LogSubscription,
 ) {
-    let mut readers: BTreeMap<TaskId, (ServiceId, Reader)> = BTreeMap::new();
+    // Without a reader: it could not go on.
+    let mut readers: BTreeMap<TaskId, (ServiceId, Option<Reader>)> = BTreeMap::new();
     loop {
-        for (task, service) in matching(&agent.borrow(), &wish.selector) {
-            if readers.contains_key(&task) {
+        let tasks = matching(&agent.borrow(), &wish.selector);
+        for (task, service) in &tasks {
+            if readers.contains_key(task) {
                 continue;
             }
             // No ring: the container has not started yet.
-            if let Ok(reader) = Reader::open(&task_dir(exec_root, &task).join("log"), &wish.options)
+            if let Ok(reader) = Reader::open(&task_dir(exec_root, task).join("log"), &wish.options)
             {
-                readers.insert(task, (service, reader));
+                readers.insert(task.clone(), (service.clone(), Some(reader)));
             }
         }
         let mut idle = true;
-        for (task, (service, reader)) in &mut readers {
-            while let Ok(batch) = reader.next_batch(LOG_BATCH_MAX_BYTES) {
-                if batch.lines.is_empty() {
-                    break;
+        // One batch of each in turn: a task that writes without end must not hide the others.
+        for (task, (service, slot)) in &mut readers {
+            let Some(reader) = slot else { continue };
+            let batch = match reader.next_batch(LOG_BATCH_MAX_BYTES) {
+                Ok(batch) => batch,
+                Err(error) => {
+                    log::warn!("cannot read a log task.id={task}: {error}");
+                    *slot = None;
+                    continue;
                 }
-                idle = false;
-                if sink.send(service, task, batch.lines).await.is_err() {
-                    return;
-                }
+            };
+            if batch.lines.is_empty() {
+                continue;
             }
+            idle = false;
+            if sink.send(service, task, batch.lines).await.is_err() {
+                return;
+            }
+        }
+        if !idle {
+            continue;
         }
         if !wish.options.follow {
             return;
         }
-        if idle {
-            Timer::after(LOG_FOLLOW_INTERVAL).await;
-        }
+        // An open file of a removed task would keep its memory.
+        readers.retain(|task, _| tasks.iter().any(|(there, _)| there == task));
+        Timer::after(LOG_FOLLOW_INTERVAL).await;
     }
 }
 

@@ -79,16 +79,31 @@ impl TaskStore {
         files::sync_folder(&self.folder)
     }
 
+    /// Removes every record durably, those that do not open too.
+    ///
+    /// # Errors
+    /// [`FileError`]; some may be there still.
+    pub fn clear(&self) -> Result<(), FileError> {
+        for path in self.paths()? {
+            files::remove(&path)?;
+        }
+        files::sync_folder(&self.folder)
+    }
+
+    fn paths(&self) -> Result<Vec<PathBuf>, FileError> {
+        fs::read_dir(&self.folder)
+            .and_then(|entries| {
+                entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>()
+            })
+            .map_err(FileError::because("read the folder", &self.folder))
+    }
+
     /// Every record. Temporary files of an interrupted write are removed.
     ///
     /// # Errors
     /// [`FileError`] when the folder or a file can not be read.
     pub fn load_all(&self) -> Result<LoadedTasks, FileError> {
-        let mut paths = fs::read_dir(&self.folder)
-            .and_then(|entries| {
-                entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>()
-            })
-            .map_err(FileError::because("read the folder", &self.folder))?;
+        let mut paths = self.paths()?;
         paths.sort();
         let mut loaded = LoadedTasks::default();
         for path in paths {

@@ -1,6 +1,7 @@
 //! Clearing away what a task left, whatever happened to its shim.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     io::{Read as _, Write as _},
     os::unix::{ffi::OsStrExt, net::UnixStream},
@@ -34,6 +35,24 @@ pub fn list(exec_root: &Path) -> io::Result<Vec<TaskId>> {
     }
     tasks.sort_unstable();
     Ok(tasks)
+}
+
+/// Image layers that lie below a container which has not ended: they must stay, whatever their
+/// image is called by now.
+///
+/// # Errors
+/// When a folder or a record can not be read; then it is not known.
+pub fn layers_in_use(exec_root: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let mut layers = BTreeSet::new();
+    for task in list(exec_root)? {
+        let dir = exec_root.join("tasks").join(task.as_str());
+        if record::read_exit(&dir)?.is_none()
+            && let Some(resources) = record::read_resources(&dir)?
+        {
+            layers.extend(resources.layers);
+        }
+    }
+    Ok(layers)
 }
 
 /// Ends a shim and its container when they still run, and removes its groups, mounts, writable layer, anonymous
@@ -154,5 +173,6 @@ mod tests {
         let nowhere = Path::new("/nonexistent/edgeagent");
         remove(nowhere, nowhere).unwrap();
         assert!(list(nowhere).unwrap().is_empty());
+        assert!(layers_in_use(nowhere).unwrap().is_empty());
     }
 }

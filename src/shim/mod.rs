@@ -14,7 +14,7 @@ mod lines;
 mod process;
 mod record;
 
-pub use cleanup::{list, remove};
+pub use cleanup::{layers_in_use, list, remove};
 pub use client::{AttachError, Program, Shim, SpawnError, StartError, spawn};
 #[doc(hidden)]
 pub use frame::fuzz as fuzz_frame;

@@ -300,6 +300,10 @@ impl Shim {
             self.started = Some(started.clone());
             self.tell(&Event::Started(started));
         }
+        // Most of what ran so far will not run again, and this process may live for years.
+        if let Err(e) = sys::forget_code() {
+            log::debug!("memory of code not given back error={e}");
+        }
         Ok(None)
     }
 

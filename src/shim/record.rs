@@ -41,6 +41,8 @@ pub(super) struct Resources {
     pub(super) container: ContainerId,
     pub(super) cgroup_parent: String,
     pub(super) anonymous_volumes: Vec<PathBuf>,
+    /// Image layers that its root file system lies on.
+    pub(super) layers: Vec<PathBuf>,
 }
 
 impl Resources {
@@ -53,6 +55,7 @@ impl Resources {
             container: bundle.container.clone(),
             cgroup_parent: bundle.cgroup_parent.clone(),
             anonymous_volumes: anonymous.collect(),
+            layers: bundle.root.layers.clone(),
         }
     }
 }

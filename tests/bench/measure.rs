@@ -44,8 +44,12 @@ impl Group {
 
     /// Proportional set size in bytes.
     pub(crate) fn pss(&self) -> u64 {
-        let of = |pid: &u32| field(&format!("/proc/{pid}/smaps_rollup"), "Pss:") * 1024;
-        self.pids().iter().map(of).sum()
+        self.pids().into_iter().map(pss_of).sum()
+    }
+
+    /// How many processes there are.
+    pub(crate) fn processes(&self) -> usize {
+        self.pids().len()
     }
 
     fn switches(&self) -> u64 {
@@ -74,6 +78,11 @@ fn with_children(pid: u32) -> Vec<u32> {
         all.extend(with_children(child));
     }
     all
+}
+
+/// Proportional set size of one process, in bytes.
+pub(crate) fn pss_of(pid: u32) -> u64 {
+    field(&format!("/proc/{pid}/smaps_rollup"), "Pss:") * 1024
 }
 
 /// First number of the line that begins with `name`; 0 when the process is gone.

@@ -13,13 +13,19 @@ pub(crate) enum Budget {
     Ratio(f64),
 }
 
-/// Rows in order.
-#[derive(Debug, Default)]
+/// Rows in order, under a head that says what was compared.
+#[derive(Debug)]
 pub(crate) struct Table {
+    head: String,
     rows: Vec<[String; 6]>,
 }
 
 impl Table {
+    /// An empty table.
+    pub(crate) fn new(head: &str) -> Self {
+        Self { head: head.to_owned(), rows: Vec::new() }
+    }
+
     /// Adds a row.
     pub(crate) fn row(&mut self, what: &str, unit: &str, ours: f64, theirs: f64, budget: Budget) {
         let (text, met) = match budget {
@@ -41,7 +47,7 @@ impl Table {
         let all: Vec<&[String; 6]> = [&head].into_iter().chain(&self.rows).collect();
         let width = |i: usize| all.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..6).map(width).collect();
-        let mut text = String::new();
+        let mut text = format!("{}\n\n", self.head);
         for (n, row) in all.iter().enumerate() {
             for (cell, width) in row.iter().zip(&widths) {
                 write!(text, "| {cell:width$} ").unwrap();

@@ -21,6 +21,8 @@ fn a_killed_agent_finds_its_tasks_again() {
     let pids = service.await_containers(3, SOON);
     agent.stop(Signal::KILL);
     assert_eq!(service.containers(), pids, "the containers died with the agent");
+    let status = agent.json(&["status"]);
+    assert_eq!((&status["state"], &status["running"]), (&"stopped".into(), &3.into()), "{status}");
     agent.start();
     wait_until("the agent to be ready", SOON, || agent.state() == "ready");
     assert_eq!(

@@ -6,7 +6,7 @@ use ring::digest::{SHA256, digest};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::fixture::{Agent, Engine, JOINED, Join, World, capture, wait_until, world};
+use crate::fixture::{Agent, Engine, JOINED, Join, Service, World, capture, wait_until, world};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -297,6 +297,53 @@ fn leaving_forgets_the_swarm_and_joining_again_works() {
     world.manager.docker(&["node", "rm", id.as_str().unwrap()]);
     agent.join_ok(&world.manager);
     world.manager.await_node(agent.name(), "ready", SOON);
+}
+
+#[test]
+fn everybody_who_asks_to_leave_is_told_when_it_is_done() {
+    let Some(world) = world() else { return };
+    let agent = world.agent();
+    // It ignores its stop signal, so that leaving takes a while.
+    let service = Service::create(
+        &world.manager,
+        agent.name(),
+        "stubborn",
+        &[
+            "--stop-grace-period",
+            "3s",
+            &world.images.busybox,
+            "sh",
+            "-c",
+            "trap '' TERM; while :; do sleep 1; done",
+        ],
+    );
+    service.await_running(1, SOON);
+    let mut first = agent.command(&["leave"]).spawn().unwrap();
+    wait_until("the node to be leaving", SOON, || agent.state() == "leaving");
+    let second = agent.cli(&["leave"]);
+    assert_eq!(second.code, 0, "{}", second.text());
+    assert!(first.wait().unwrap().success());
+    assert_eq!(agent.state(), "not-joined");
+    service.remove();
+}
+
+#[test]
+fn nobody_leaves_behind_the_back_of_an_agent_that_is_starting() {
+    let Some(world) = world() else { return };
+    let mut agent = world.agent();
+    agent.stop(Signal::KILL);
+    // A starting agent has the lock before it answers on its socket.
+    let lock = fs::File::open(agent.exec_root().join("agent.lock")).unwrap();
+    lock.try_lock().unwrap();
+    let done = agent.cli(&["leave"]);
+    assert_eq!(done.code, 1, "{}", done.text());
+    assert!(done.text().contains("starting"), "{}", done.text());
+    drop(lock);
+    agent.start();
+    wait_until("the agent to be a member still", SOON, || agent.state() == "ready");
+    agent.stop(Signal::KILL);
+    agent.cli(&["leave"]).ok();
+    assert_eq!(agent.state(), "not-joined");
 }
 
 #[test]

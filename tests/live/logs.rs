@@ -16,7 +16,7 @@ fn docker_service_logs_shows_what_was_written() {
     let service = Service::create(&world.manager, agent.name(), "talker", &[
         "--mount", &mount, &world.images.busybox, "sh", "-c",
         "echo one; echo two; echo err >&2; printf 'no newline'; while [ ! -e /gate/go ]; do sleep 0.1; done;
-         echo; echo three; trap 'exit 0' TERM; while :; do sleep 1000 & wait; done",
+         echo; sleep 0.1; echo three; trap 'exit 0' TERM; while :; do sleep 1000 & wait; done",
     ]);
     service.await_running(1, SOON);
     service.await_log("two", SOON);
@@ -114,4 +114,39 @@ fn the_node_shows_its_own_logs_and_tasks() {
     assert!(table.contains("local.1") && table.contains("running"), "{table}");
     let screen = agent.cli(&["status"]).ok();
     assert!(screen.contains(&world.manager.addr()) && screen.contains("ready"), "{screen}");
+}
+
+#[test]
+fn whoever_follows_does_not_keep_the_logs_of_removed_tasks_open() {
+    let Some(world) = world() else { return };
+    let agent = world.agent();
+    let service = Service::create(
+        &world.manager,
+        agent.name(),
+        "followed",
+        &[
+            "--replicas",
+            "2",
+            &world.images.busybox,
+            "sh",
+            "-c",
+            "echo up; trap 'exit 0' TERM; while :; do sleep 1000 & wait; done",
+        ],
+    );
+    service.await_running(2, SOON);
+    let open_logs = || {
+        let files = fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap();
+        let files = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+        files.filter(|file| file.to_string_lossy().contains("/log/")).count()
+    };
+    let mut follower = world.manager.docker_command();
+    follower.args(["service", "logs", "--follow", "followed"]).stdout(std::process::Stdio::null());
+    let mut follower = follower.spawn().unwrap();
+    wait_until("both logs to be read", SOON, || open_logs() == 2);
+    service.scale(1);
+    wait_until("one of them to be closed", SOON, || open_logs() == 1);
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    wait_until("all of them to be closed", SOON, || open_logs() == 0);
+    service.remove();
 }

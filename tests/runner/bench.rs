@@ -65,7 +65,8 @@ impl Bench {
         .unwrap();
         fs::write(image.join("etc/group"), "root:x:0:\nbob:x:1001:\naudio:x:29:bob\n").unwrap();
         fs::write(image.join("data/below/seed"), "from the image").unwrap();
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_edgeagent"));
+        let program = std::env::var_os("EDGEAGENT_BIN")
+            .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_edgeagent")), PathBuf::from);
         Self { base, program, name, count: Cell::new(0) }
     }
 
