@@ -8,15 +8,30 @@ OUT := $(or $(CARGO_TARGET_DIR),target)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The manager of the demo: lab (tests/lab, no Docker needed) or docker (a real dockerd).
+MANAGER ?= lab
+
 .PHONY: demo
-demo: packages ## a real manager, edgeagent joins, a service runs and outlives the agent's death
+demo: ## edgeagent joins a manager, a service runs and outlives the agent's death; MANAGER=docker takes a real dockerd
+	$(MAKE) --no-print-directory demo-$(MANAGER)
+
+.PHONY: demo-lab demo-docker
+demo-lab: lab
 	$(CARGO) build --quiet
-	tests/demo.sh $(OUT)/debug/edgeagent
+	tests/demo.sh $(OUT)/debug/edgeagent $(OUT)/lab/debug/lab
+demo-docker: packages
+	$(CARGO) build --quiet
+	tests/demo-docker.sh $(OUT)/debug/edgeagent
+
+.PHONY: lab
+lab: ## build the lab manager, a swarm manager in one process for demos and faults
+	$(CARGO) build --quiet --locked --manifest-path tests/lab/Cargo.toml --target-dir $(OUT)/lab
 
 .PHONY: test
 test: packages lint ## lint, unit tests, and the live tests against real managers (those need root)
 	$(CARGO) test --no-run
 	$(CARGO) test -- --test-threads=1
+	$(CARGO) test --manifest-path tests/lab/Cargo.toml --target-dir $(OUT)/lab
 
 .PHONY: live
 live: packages ## only the live tests; ONLY=name picks some
@@ -47,6 +62,8 @@ dist: ## static binaries for devices into target/dist; TARGET=aarch64 for one
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) fmt --check --manifest-path tests/lab/Cargo.toml
+	$(CARGO) clippy --all-targets --manifest-path tests/lab/Cargo.toml --target-dir $(OUT)/lab -- -D warnings
 
 # The fuzzer wants flags that a stable compiler takes only when it is told that it may.
 .PHONY: fuzz

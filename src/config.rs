@@ -693,7 +693,10 @@ mod tests {
                 r#"key "log-opts.max-file" stands there twice"#,
             ),
             (r#"{"bip": "10.0.0.1/24"}"#, r#"key "bip" is not supported yet: remove it"#),
-            (r#"{"registry-mirrors": []}"#, r#"key "registry-mirrors" is not supported yet"#),
+            (
+                r#"{"registry-mirrors": []}"#,
+                r#"key "registry-mirrors" is not supported yet: remove it"#,
+            ),
             (
                 r#"{"default-address-pools": []}"#,
                 r#"key "default-address-pools" is not supported yet: remove it"#,

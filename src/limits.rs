@@ -395,6 +395,13 @@ pub const COPY_LINKS_MAX: usize = 256;
 /// once. When full all are forgotten, which costs one question each.
 pub const PULLED_MAX: usize = 64;
 
+// rpc, fairness
+
+/// Reads from a manager in a row, of at most 16 kB each, before everything else of the thread has
+/// its turn. A flood of small frames is some 5 ms of work per read; more would starve the control
+/// socket, and let what h2 queues pile up.
+pub const READS_PER_TURN: u8 = 2;
+
 // --- seal: tiers ---
 
 /// Largest answer of a TPM that is read, in bytes: `TPM2_MAX_RESPONSE_SIZE` of all known ones.

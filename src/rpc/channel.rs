@@ -32,7 +32,7 @@ use super::{
 use crate::{
     limits::{
         ADDRESSES_MAX, ANSWER_MAX_BYTES, CA_TIMEOUT, CONNECTION_WINDOW_BYTES, HEADERS_MAX_BYTES,
-        SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
+        READS_PER_TURN, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
     },
     model::{Availability, NodeId},
 };
@@ -84,7 +84,7 @@ impl Channel {
                 return Err(failed(rustls::Error::NoApplicationProtocol));
             }
             let fault = Fault::default();
-            let io = TokioIo { tls, fault: Rc::clone(&fault) };
+            let io = TokioIo { tls, fault: Rc::clone(&fault), reads: 0 };
             let (http, connection) = h2::client::Builder::new()
                 .initial_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -205,6 +205,8 @@ fn tls_fault(error: &io::Error) -> Option<rustls::Error> {
 struct TokioIo {
     tls: TlsStream<TcpStream>,
     fault: Fault,
+    /// Reads in a row that found something.
+    reads: u8,
 }
 
 impl TokioIo {
@@ -224,7 +226,21 @@ impl tokio::io::AsyncRead for TokioIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = ready!(Pin::new(&mut self.tls).poll_read(cx, buf.initialize_unfilled()));
+        // h2 goes on for as long as there is something to read. Under a flood nothing else of
+        // this thread would run, and what h2 has queued for the calls would pile up unread.
+        if READS_PER_TURN <= self.reads {
+            self.reads = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let read = match Pin::new(&mut self.tls).poll_read(cx, buf.initialize_unfilled()) {
+            Poll::Ready(read) => read,
+            Poll::Pending => {
+                self.reads = 0;
+                return Poll::Pending;
+            }
+        };
+        self.reads += 1;
         let read = self.noted(read)?;
         buf.advance(read);
         Poll::Ready(Ok(()))
