@@ -30,8 +30,8 @@ impl Log for Sink {
         } else {
             format!("{word}: {}", record.args())
         };
-        // One record is one line, whatever text of a manager or registry it quotes.
-        line = line.replace(['\n', '\r'], " ");
+        // One record is one line and nothing else, whatever text of a manager or registry it quotes.
+        line = line.replace(char::is_control, " ");
         line.push('\n');
         // A log line that can not be written has nowhere else to go.
         let _lost = std::io::stderr().lock().write_all(line.as_bytes());

@@ -52,12 +52,18 @@ fn stored_status(config: &Config) -> Result<StatusReport, Failure> {
     Ok(report)
 }
 
+/// Text that managers, registries and images may have written, made harmless for a terminal: what
+/// is no printing character becomes `?`.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 fn screen(report: &StatusReport) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {
             // Writing to a String can not fail.
-            let _infallible = writeln!(text, "{name:<14}{value}");
+            let _infallible = writeln!(text, "{name:<14}{}", plain(value));
         }
     };
     line("State:", &report.state);
@@ -132,7 +138,7 @@ fn table(tasks: &[TaskReport]) -> String {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
             // Writing to a String can not fail.
-            let _infallible = write!(line, "{cell:<width$}  ");
+            let _infallible = write!(line, "{:<width$}  ", plain(cell));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -209,5 +215,22 @@ fn find_task(config: &Config, prefix: &str) -> Result<TaskId, Failure> {
         (None, _) => Err(Failure::plain(format!(
             "no task on this node begins with {prefix}; edgeagent ps lists them"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_managers_text_can_not_command_the_terminal() {
+        let report = StatusReport {
+            state: String::from("backing-off"),
+            reason: String::from("\x1b[2J\x1b]0;owned\x07 refused\nState: ready"),
+            ..StatusReport::default()
+        };
+        let text = screen(&report);
+        assert!(text.contains("?[2J?]0;owned? refused?State: ready\n"), "{text:?}");
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
     }
 }
