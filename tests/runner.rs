@@ -563,6 +563,29 @@ fn our_program_can_not_be_written_through_a_protected_mount() {
 }
 
 #[test]
+fn a_start_that_was_cut_off_is_told_from_a_shim_that_ran() {
+    or_skip!();
+    let bench = Bench::new("cutoff");
+    let cut = bench.shell("exit 0");
+    fs::create_dir_all(&cut.dir).unwrap();
+    assert!(shim::never_began(&cut.dir).unwrap(), "a folder alone");
+    drop(std::os::unix::net::UnixListener::bind(cut.dir.join("shim.sock")).unwrap());
+    assert!(shim::never_began(&cut.dir).unwrap(), "a socket that nobody holds");
+    shim::remove(&cut.dir, &cut.root.writable).unwrap();
+
+    let bundle = bench.shell("exec sleep 1000");
+    let running = bench.spawn(&bundle);
+    assert!(!shim::never_began(&bundle.dir).unwrap(), "a shim that has just been begun");
+    smol::block_on(running.started()).unwrap();
+    assert!(!shim::never_began(&bundle.dir).unwrap(), "a running container");
+    smol::block_on(running.kill());
+    smol::block_on(running.wait());
+    assert!(!shim::never_began(&bundle.dir).unwrap(), "an ended container");
+    bench.remove(&bundle);
+    bench.nothing_is_left();
+}
+
+#[test]
 fn an_agent_that_comes_back_finds_its_containers() {
     or_skip!();
     let bench = Bench::new("attach");

@@ -347,7 +347,8 @@ fn attach(context: &Context, task: &Task, controller: &mut Controller) -> Result
         return Ok(true);
     }
     let dir = task_dir(&context.config.exec_root, &task.id);
-    if !dir.exists() {
+    // A folder alone is what an agent leaves that is killed between making it and running a shim.
+    if !dir.exists() || shim::never_began(&dir).map_err(|error| error.to_string())? {
         return Ok(false);
     }
     controller.shim = Some(Shim::attach(&dir).map_err(|error| chain(&error))?);
@@ -386,8 +387,8 @@ async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> R
             path.display()
         ));
     }
-    // What an earlier boot left: a task starts from its image.
-    if bundle.root.writable.exists() {
+    // What an earlier boot left, or a start that was cut off: a task starts from its image.
+    if bundle.dir.exists() || bundle.root.writable.exists() {
         discard(&context.config, &task.id).await.map_err(|error| error.to_string())?;
     }
     controller.shim =

@@ -194,6 +194,23 @@ fn sealed(bundle: &Bundle) -> io::Result<fs::File> {
     Ok(file)
 }
 
+/// Whether an agent died while it began the shim of this task's folder: no shim lives there and
+/// none left a record, so its program never ran and the task may be begun again.
+///
+/// # Errors
+/// When the folder can not be read.
+pub fn never_began(dir: &Path) -> io::Result<bool> {
+    let (_held, path) = short_name(dir)?;
+    // The socket first: a shim leaves its records before it goes.
+    match UnixStream::connect(path) {
+        Ok(_) => return Ok(false),
+        Err(e)
+            if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {}
+        Err(e) => return Err(e),
+    }
+    Ok(record::read_started(dir)?.is_none() && record::read_exit(dir)?.is_none())
+}
+
 /// A path that fits into a socket address however deep the folder is.
 pub(super) fn short_name(dir: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -15,7 +15,7 @@ mod process;
 mod record;
 
 pub use cleanup::{layers_in_use, list, remove};
-pub use client::{AttachError, Program, Shim, SpawnError, StartError, spawn};
+pub use client::{AttachError, Program, Shim, SpawnError, StartError, never_began, spawn};
 #[doc(hidden)]
 pub use frame::fuzz as fuzz_frame;
 pub use process::main;
