@@ -36,20 +36,9 @@ impl Text {
 /// RFC 3339 in UTC with nine digits of a second, as `docker logs -t` shows it.
 #[must_use]
 pub fn timestamp(at: UnixTime) -> String {
-    let seconds = at.seconds();
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days are counted from 1 March of year 0, in cycles of 400 years: leap days come last.
-    let days = days + 719_468;
-    let (cycle, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * day + 2) / 153;
-    let day = day - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = cycle * 400 + year + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    let nanos = at.subsec_nanos();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+    let seconds = at.to_string();
+    let seconds = seconds.trim_end_matches('Z');
+    format!("{seconds}.{:09}Z", at.subsec_nanos())
 }
 
 #[cfg(test)]
