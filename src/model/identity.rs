@@ -1,5 +1,7 @@
 //! What makes this device a member of a swarm. Stored only sealed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Availability, NodeId, Peer, SecretBytes, UnixTime};
@@ -28,6 +30,17 @@ pub struct Identity {
     /// signed raise it, never the local clock, for one that ran ahead once would be believed for
     /// ever.
     pub time_floor: UnixTime,
+    /// Engine labels that came with the provisioning file; those of `agent.json` win.
+    pub labels: BTreeMap<String, String>,
+    /// SHA-256 of the provisioning file that made this identity: one that could not be removed is
+    /// not used twice.
+    pub provisioned: Option<[u8; 32]>,
+    /// Burn the token as soon as there is a certificate.
+    pub forget_token: bool,
+    /// The node that this one took the place of after its certificate had expired.
+    pub replaces: Option<NodeId>,
+    /// When the node last joined anew on its own account; once a day is the limit.
+    pub rejoined: Option<UnixTime>,
 }
 
 /// A certificate that a manager was asked for.

@@ -31,6 +31,11 @@ pub(crate) fn identity() -> Identity {
             chain: b"chain".to_vec(),
         }),
         time_floor: UnixTime::from_seconds(1_795_361_959),
+        labels: [("site".to_owned(), "hut".to_owned())].into(),
+        provisioned: Some([7; 32]),
+        forget_token: true,
+        replaces: Some(NodeId::new("2ivku8v2gvtg4").unwrap()),
+        rejoined: Some(UnixTime::from_seconds(1_795_361_960)),
     }
 }
 
