@@ -30,3 +30,4 @@ mod oracle;
 mod services;
 mod tasks;
 mod trust;
+mod vm;
