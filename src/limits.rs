@@ -425,3 +425,24 @@ pub const CREDENTIAL_MIN_BYTES: usize = 32;
 
 /// Most bytes of a key that systemd hands in: more is a mistake.
 pub const CREDENTIAL_MAX_BYTES: usize = 4096;
+
+// check
+
+/// Oldest kernel, major and minor, that edgeagent promises to work on. Ours: cgroup v2 with all
+/// that containers need, and the oldest one that device makers still get from their vendors.
+pub const KERNEL_MIN: (u32, u32) = (4, 19);
+
+/// 2026-11-01: a clock before the time when this program was made is wrong. In seconds since 1970.
+pub const RELEASED: i64 = 1_793_491_200;
+
+/// With less free space than this, in bytes, an image of some size will not fit.
+pub const CHECK_FREE_BYTES: u64 = 256 << 20;
+
+/// A Debian image has some 7000 files.
+pub const CHECK_FREE_INODES: u64 = 10_000;
+
+/// How long `check` waits for a manager to accept a connection.
+pub const CHECK_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Segments of IPv6's smallest MTU, 1280 bytes, less its headers; a way with smaller ones is odd.
+pub const CHECK_MTU: u32 = 1220;

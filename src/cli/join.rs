@@ -156,7 +156,7 @@ fn read_token_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// `host[:port]` with the default port made explicit.
-fn addresses(given: &[String]) -> Result<Vec<String>, Failure> {
+pub(super) fn addresses(given: &[String]) -> Result<Vec<String>, Failure> {
     if given.is_empty() {
         return Err(Failure::usage(
             "the address of a manager is needed: edgeagent join --token TOKEN MANAGER[:2377]",

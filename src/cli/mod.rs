@@ -4,6 +4,7 @@
 //! commands that look at tasks ask a running agent through its control socket, and fall back to
 //! what is stored when there is none.
 
+mod check;
 mod failure;
 mod image;
 mod join;
@@ -52,6 +53,7 @@ enum Command {
     Ps(Ps),
     Logs(Logs),
     Image(Image),
+    Check(Check),
     Version(Version),
 }
 
@@ -186,6 +188,20 @@ struct ImageRm {
 #[argh(subcommand, name = "prune")]
 struct ImagePrune {}
 
+/// tell what the kernel and the system offer, what each gap costs and what helps; exit code 1
+/// when no task can run here
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "check")]
+struct Check {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+
+    /// managers to reach for, host[:port]
+    #[argh(positional, arg_name = "ADDR")]
+    addresses: Vec<String>,
+}
+
 /// print the version
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "version")]
@@ -259,7 +275,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         | Command::Status(_)
         | Command::Ps(_) => node::keep_private(),
         // `image load` lets its child open our standard input, which this would forbid.
-        Command::Logs(_) | Command::Image(_) | Command::Version(_) => {}
+        Command::Logs(_) | Command::Image(_) | Command::Check(_) | Command::Version(_) => {}
     }
     match arguments.command {
         Command::Join(join) => join::join(&config, join),
@@ -269,8 +285,15 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Ps(Ps { json }) => show::ps(&config, json),
         Command::Logs(logs) => show::logs(&config, &logs),
         Command::Image(Image { command }) => image::image(&config, command),
+        Command::Check(arguments) => check::check(&config, &arguments),
         Command::Version(Version {}) => Ok(()),
     }
+}
+
+/// Text that managers, registries and images may have written, made harmless for a terminal: what
+/// is no printing character becomes `?`.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// Prints to standard output; a reader that went away ends the command quietly.

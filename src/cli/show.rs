@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, io, io::Write as _, thread};
 
-use super::{Failure, Logs, print, print_json};
+use super::{Failure, Logs, plain, print, print_json};
 use crate::{
     config::Config,
     limits::{LOG_BATCH_MAX_BYTES, LOG_FOLLOW_INTERVAL},
@@ -50,12 +50,6 @@ fn stored_status(config: &Config) -> Result<StatusReport, Failure> {
     };
     report.managers = identity.seeds;
     Ok(report)
-}
-
-/// Text that managers, registries and images may have written, made harmless for a terminal: what
-/// is no printing character becomes `?`.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn screen(report: &StatusReport) -> String {

@@ -31,6 +31,6 @@ pub use lock::{Lock, LockError};
 pub use record::{RecordError, Tier, Unsealed};
 pub use sealer::{SealError, Sealer};
 pub use tasks::{DamagedTask, LoadedTasks, TaskStore};
-pub use tiers::{Machine, discard, is_sealed};
+pub use tiers::{Machine, available, discard, is_sealed};
 pub use tpm::{Tpm, TpmBlob, TpmError, Transport};
 pub use tpm_key::TpmKeyError;
