@@ -5,6 +5,7 @@
 //! mistake must not become a default. Nothing here is ever written.
 
 mod json;
+mod policy;
 
 use core::fmt;
 use std::{
@@ -18,7 +19,7 @@ use std::{
 use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
-    model::{DnsConfig, GenericResource, SealChoice, SealSettings, Ulimit},
+    model::{DnsConfig, GenericResource, Policy, SealChoice, SealSettings, Ulimit},
 };
 
 /// The configuration of a node, complete.
@@ -51,6 +52,8 @@ pub struct Config {
     pub cgroup_parent: String,
     /// `hostname`: in place of the kernel's.
     pub hostname: Option<String>,
+    /// `admission`, `devices`, `device-classes` and `limits-without-controller`.
+    pub policy: Policy,
     /// `seal` and `tpm`: what seals the identity and the tasks.
     pub seal: SealSettings,
 }
@@ -71,6 +74,7 @@ impl Default for Config {
             init: false,
             cgroup_parent: "edgeagent".into(),
             hostname: None,
+            policy: Policy::default(),
             seal: SealSettings::default(),
         }
     }
@@ -123,12 +127,15 @@ pub enum ConfigFault {
 }
 
 const KEYS: &[&str] = &[
+    "admission",
     "bip",
     "cgroup-parent",
     "data-root",
     "debug",
     "default-address-pools",
     "default-ulimits",
+    "device-classes",
+    "devices",
     "dns",
     "dns-opts",
     "dns-search",
@@ -137,6 +144,7 @@ const KEYS: &[&str] = &[
     "init",
     "insecure-registries",
     "labels",
+    "limits-without-controller",
     "log-opts",
     "node-generic-resources",
     "registry-mirrors",
@@ -252,6 +260,9 @@ impl Config {
                 self.seal.choice = text(&value)
                     .and_then(seal_choice)
                     .ok_or_else(|| bad(key, "\"auto\", \"tpm2\", \"credential\" or \"host\""))?;
+            }
+            "admission" | "devices" | "device-classes" | "limits-without-controller" => {
+                policy::set(&mut self.policy, key, value)?;
             }
             "tpm" => self.seal.tpm = folder(key, value)?,
             reserved => return Err(ConfigFault::NotSupported { key: reserved.to_owned() }),
@@ -643,6 +654,7 @@ mod tests {
         assert_eq!(
             config,
             Config {
+                policy: Policy::default(),
                 data_root: "/data/edge".into(),
                 exec_root: "/run/edge".into(),
                 labels: [("place", "roof=top"), ("x", "")]
@@ -704,7 +716,10 @@ mod tests {
         ] {
             assert_eq!(fault(text), message);
         }
-        assert!(fault(r#"{"storage-driver": "x"}"#).contains("allowed are bip, cgroup-parent"));
+        assert!(
+            fault(r#"{"storage-driver": "x"}"#)
+                .contains("allowed are admission, bip, cgroup-parent")
+        );
     }
 
     #[test]

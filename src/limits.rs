@@ -446,3 +446,12 @@ pub const CHECK_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Segments of IPv6's smallest MTU, 1280 bytes, less its headers; a way with smaller ones is odd.
 pub const CHECK_MTU: u32 = 1220;
+
+// policy
+
+/// Patterns of one rule of the policy; more is a mistake in `agent.json`.
+pub const POLICY_PATTERNS_MAX: usize = 64;
+
+/// Devices that one task may be given, and that one class may have; more are left out, with a
+/// warning. A program of the kernel that knows so many is still small.
+pub const DEVICES_MAX: usize = 64;

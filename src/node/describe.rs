@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use super::devices;
 use crate::{
     config::Config,
-    model::{NodeDescription, NodeResources, Plugin, TlsInfo},
+    model::{GenericResource, NodeDescription, NodeResources, Plugin, TlsInfo},
 };
 
 /// What this node can do. The scheduler filters by this list, so it names only what works:
@@ -27,13 +28,20 @@ pub(super) fn describe(config: &Config, tls_info: TlsInfo) -> NodeDescription {
         resources: NodeResources {
             nano_cpus: i64::from(cpus()).saturating_mul(1_000_000_000),
             memory_bytes: memory_bytes(Path::new("/proc/meminfo")),
-            generic: config.generic_resources.clone(),
+            generic: generic(config),
         },
         engine_version: format!("edgeagent-{}", env!("CARGO_PKG_VERSION")),
         engine_labels,
         plugins: PLUGINS.to_vec(),
         tls_info,
     }
+}
+
+/// Resources that the configuration counts, and devices by class.
+fn generic(config: &Config) -> Vec<GenericResource> {
+    let mut generic = config.generic_resources.clone();
+    generic.extend(devices::offered(&config.policy));
+    generic
 }
 
 /// Processors that this process may use.

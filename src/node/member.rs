@@ -32,6 +32,7 @@ use crate::{
     },
     rpc::{self, Channel, Link, LinkEvent, Target},
     seal::{DamagedTask, IdentityStore, LoadedTasks, TaskStore},
+    shim,
     spec::NodeFacts,
 };
 
@@ -604,6 +605,8 @@ fn facts(config: &Config, description: &NodeDescription) -> NodeFacts {
         resolv_conf: String::new(),
         default_init: config.init,
         log_max_bytes: config.log_max_bytes.saturating_mul(u64::from(config.log_max_files)),
+        policy: config.policy.clone(),
+        memory_controller: shim::has_controller("memory"),
     }
 }
 

@@ -7,11 +7,13 @@
 //! | `member` | the loop of a joined node |
 //! | `perform` | operations on tasks: image, spec and shim put together |
 //! | `publish` | answers to `docker service logs` |
+//! | `devices` | devices that the owner lets containers use, and where bind mounts lead |
 //! | `describe` | what the node says of itself |
 //! | [`control`] | the socket that the short commands speak to |
 
 pub mod control;
 mod describe;
+mod devices;
 pub mod enrol;
 mod member;
 mod perform;
