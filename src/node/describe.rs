@@ -16,11 +16,17 @@ const PLUGINS: [Plugin; 4] = [
     Plugin { kind: "Volume", name: "local" },
 ];
 
-/// Describes this node. The same input gives the same bytes: a change restarts the session.
-pub(super) fn describe(config: &Config, tls_info: TlsInfo) -> NodeDescription {
+/// Describes this node; of two engine labels with one name, the configuration's counts and not the
+/// one it was provisioned with. The same input gives the same bytes: a change restarts the session.
+pub(super) fn describe(
+    config: &Config,
+    provisioned: &BTreeMap<String, String>,
+    tls_info: TlsInfo,
+) -> NodeDescription {
     let name = rustix::system::uname();
     let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
-    let engine_labels: BTreeMap<String, String> = config.labels.clone();
+    let mut engine_labels = provisioned.clone();
+    engine_labels.extend(config.labels.clone());
     NodeDescription {
         hostname: config.hostname.clone().unwrap_or_else(|| text(name.nodename())),
         architecture: text(name.machine()),
