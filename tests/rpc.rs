@@ -242,7 +242,7 @@ fn a_pending_node_asks_every_manager_and_learns_that_it_was_forgotten() {
             key: SecretBytes::default(),
             csr: b"CSR".to_vec(),
         };
-        let mut identity = Identity {
+        let identity = Identity {
             root_ca: pki("root.pem"),
             seeds: vec![first.addr.clone(), second.addr.clone()],
             ..Identity::default()
