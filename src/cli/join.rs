@@ -84,7 +84,7 @@ pub(super) fn lock(config: &Config) -> Result<Lock, Failure> {
 }
 
 /// Lets a running agent read the identity again.
-pub(super) fn notify(config: &Config) {
+fn notify(config: &Config) {
     match control::ask(&config.exec_root, &Request::IdentityChanged) {
         Ok(Some(_)) => {}
         Ok(None) => tell("no agent runs on this node yet; start it: edgeagent run"),

@@ -43,7 +43,8 @@ fn set_alone(config: &Config, token: &JoinToken, new_root: bool) -> Result<(), F
     token::replace(&mut identity, token, new_root)
         .map_err(|error| Failure::refused(chain(&error)))?;
     store.save(&identity).map_err(|error| Failure::failed("the token is not sealed", &error))?;
-    join::notify(config);
+    // Whatever the agent waits for, it goes on with this identity.
+    drop(control::ask(&config.exec_root, &Request::IdentityChanged));
     drop(lock);
     Ok(())
 }

@@ -71,6 +71,21 @@ mod tests {
     }
 
     #[test]
+    fn a_label_of_the_configuration_wins_over_a_provisioned_one() {
+        let labels = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let config = Config { labels: labels(&[("site", "roof")]), ..Config::default() };
+        let provisioned = labels(&[("site", "hut"), ("row", "3")]);
+        let tls_info = TlsInfo::default();
+        let description = describe(&config, &provisioned, tls_info);
+        assert_eq!(description.engine_labels, labels(&[("row", "3"), ("site", "roof")]));
+    }
+
+    #[test]
     fn total_memory_is_read_in_bytes() {
         assert!(1 << 20 < memory_bytes(Path::new("/proc/meminfo")));
         assert_eq!(memory_bytes(Path::new("/nowhere")), 0);

@@ -31,6 +31,15 @@ fn assert_nowhere(folder: &Path, text: &str) {
     assert_eq!(found.out, "", "it is in the clear");
 }
 
+/// Waits until `status` gives a reason with this text.
+fn await_reason(agent: &Agent, text: &str) {
+    wait_for(text, SOON, || {
+        let (status, _) = agent.status();
+        let reason = status["reason"].as_str().unwrap_or_default();
+        if reason.contains(text) { Ok(()) } else { Err(status.to_string()) }
+    });
+}
+
 #[test]
 fn a_provisioning_file_joins_once_and_is_gone() {
     let lab = Lab::start("prov", &["--heartbeat", "1s"]);
@@ -69,11 +78,10 @@ fn a_file_that_can_not_be_removed_is_used_once_per_identity() {
     agent.start();
     agent.await_state("ready", SOON);
     agent.cli(&["leave"]).ok();
-    let status = agent.await_state("not-joined", SOON);
-    assert!(status["reason"].as_str().unwrap().contains("used once already"), "{status}");
+    await_reason(&agent, "used once already");
     agent.kill();
     agent.start();
-    agent.await_state("not-joined", SOON);
+    await_reason(&agent, "used once already");
     assert!(credential.exists());
     assert_eq!(lab.calls(ISSUE), 1, "it must not join again behind the operator's back");
     // Another content is another wish.
@@ -103,8 +111,7 @@ fn a_read_only_medium_counts_as_one_that_can_not_be_removed() {
     agent.await_state("ready", SOON);
     assert!(agent.said().contains("can not overwrite"), "{}", agent.said());
     agent.cli(&["leave"]).ok();
-    let status = agent.await_state("not-joined", SOON);
-    assert!(status["reason"].as_str().unwrap().contains("used once already"), "{status}");
+    await_reason(&agent, "used once already");
     assert_eq!(lab.calls(ISSUE), 1);
 }
 
@@ -135,11 +142,7 @@ fn an_unreachable_manager_is_tried_again_and_a_wrong_token_is_not() {
     provision(&agent.join_file(), &token, &addr);
     for _ in 0..2 {
         agent.start();
-        wait_for("the refusal", SOON, || {
-            let (status, _) = agent.status();
-            let reason = status["reason"].as_str().unwrap_or_default();
-            if reason.contains("refused what") { Ok(()) } else { Err(status.to_string()) }
-        });
+        await_reason(&agent, "refused what");
         agent.kill();
     }
     assert_eq!(lab.calls(ISSUE), before + 1, "asked once, not once per start");
@@ -160,16 +163,14 @@ fn a_bad_file_is_named_in_status_and_a_good_one_is_found_after_a_join() {
     ] {
         fs::write(agent.join_file(), text).unwrap();
         agent.start();
-        let status = agent.await_state("not-joined", SOON);
-        let reason = status["reason"].as_str().unwrap();
-        assert!(reason.contains(said) && reason.contains("join.json"), "{reason}");
+        await_reason(&agent, said);
+        await_reason(&agent, "join.json");
         agent.kill();
     }
     fs::remove_file(agent.join_file()).unwrap();
     assert!(Command::new("mkfifo").arg(agent.join_file()).status().unwrap().success());
     agent.start();
-    let status = agent.await_state("not-joined", SOON);
-    assert!(status["reason"].as_str().unwrap().contains("no file"), "{status}");
+    await_reason(&agent, "no file");
     // It does not stand in the way of a person.
     agent.join(&lab).ok();
     agent.await_state("ready", SOON);
@@ -187,10 +188,7 @@ fn a_provisioning_file_survives_a_kill_at_every_step() {
     // strace counts each call on its own.
     let points: Vec<usize> = ["write", "fsync", "rename", "unlink"]
         .iter()
-        .map(|call| {
-            let all = (1..40).position(|n| !cut(&lab, call, n));
-            all.unwrap_or_else(|| panic!("{call} never ends"))
-        })
+        .map(|call| (1..40).position(|n| !cut(&lab, call, n)).unwrap())
         .collect();
     // Slot, first byte, all bytes; slot twice with its folder, both steps of the file, its folder.
     assert!(points[0] >= 3 && points[1] >= 5 && points[2] >= 1 && points[3] >= 1, "{points:?}");
