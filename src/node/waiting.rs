@@ -146,14 +146,17 @@ impl<'a> Outsider<'a> {
                             let text = format!("joining: {}", chain(&error));
                             log::warn!("{text}");
                             self.last_error = Some(text);
-                            if error.is_final() {
-                                remember(self.config, &found.digest, Fate::Refused);
-                                continue;
-                            }
                             report.last_error.clone_from(&self.last_error);
-                            let now = pause;
-                            pause = pause.saturating_mul(2).min(JOIN_RETRY_MAX);
-                            now
+                            if !error.is_final() {
+                                let now = pause;
+                                pause = pause.saturating_mul(2).min(JOIN_RETRY_MAX);
+                                now
+                            } else if remember(self.config, &found.digest, Fate::Refused) {
+                                continue;
+                            } else {
+                                // A disk that refuses must not make us ask without end.
+                                JOIN_RETRY_MAX
+                            }
                         }
                     }
                 }
@@ -352,9 +355,15 @@ pub(crate) fn settle(config: &Config, machine: &Machine, identity: &Identity, fi
     }
 }
 
-fn remember(config: &Config, digest: &[u8; 32], fate: Fate) {
-    if let Err(error) = provisioned::remember(&config.data_root, digest, fate) {
-        log::error!("the provisioning file is used up, which could not be noted: {error}");
+/// True when it is durable.
+fn remember(config: &Config, digest: &[u8; 32], fate: Fate) -> bool {
+    match provisioned::remember(&config.data_root, digest, fate) {
+        Ok(()) => true,
+        Err(error) => {
+            let error = chain(&error);
+            log::error!("the provisioning file is used up, which could not be noted: {error}");
+            false
+        }
     }
 }
 
