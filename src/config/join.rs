@@ -62,7 +62,14 @@ impl JoinFile {
         if JOIN_FILE_MAX_BYTES < json.len() {
             return Err(ConfigFault::TooLarge { limit: JOIN_FILE_MAX_BYTES });
         }
-        let Object(entries) = serde_json::from_slice(json).map_err(ConfigFault::Syntax)?;
+        // Not as an object at once: serde's complaint would quote a text that stands in its place,
+        // which may well be the token.
+        let Json::Object(Object(entries)) =
+            serde_json::from_slice(json).map_err(ConfigFault::Syntax)?
+        else {
+            let error = serde::de::Error::custom("the outermost value must be an object");
+            return Err(ConfigFault::Syntax(error));
+        };
         let (mut token, mut addresses) = (None, None);
         let (mut availability, mut labels) = (Availability::Active, BTreeMap::new());
         let mut forget_token = false;
