@@ -16,6 +16,7 @@ mod files;
 mod hardware;
 mod identity;
 mod lock;
+pub mod provisioned;
 mod record;
 mod sealer;
 mod tasks;
