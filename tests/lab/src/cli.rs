@@ -344,11 +344,12 @@ pub(crate) enum CaSubcommand {
 #[argh(subcommand, name = "rotate")]
 pub(crate) struct CaRotate {}
 
-/// be evil, or good again: `evil ls` lists the modes, `evil none` switches all off
+/// be evil, or good again: `evil ls` lists the modes, `evil none` switches all off, `evil calls`
+/// counts the calls since the last switch
 #[derive(FromArgs, Debug, Serialize, Deserialize)]
 #[argh(subcommand, name = "evil")]
 pub(crate) struct Evil {
-    /// mode, ls or none
+    /// mode, ls, calls or none
     #[argh(positional, arg_name = "NAME")]
     pub(crate) name: String,
 

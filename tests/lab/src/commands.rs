@@ -379,6 +379,11 @@ fn ca_rotate(lab: &Lab) -> Answer {
 fn be_evil(lab: &Lab, wish: &Evil) -> Answer {
     match wish.name.as_str() {
         "ls" => return Ok(list_evil(&lab.state.borrow().evil)),
+        "calls" => {
+            let lines =
+                lab.calls.borrow().iter().map(|(path, n)| format!("{n} {path}\n")).collect();
+            return Ok(lines);
+        }
         "none" => lab.state.borrow_mut().evil.clear(),
         name => {
             evil::find(name).ok_or_else(|| unknown_mode(name))?;
@@ -391,6 +396,7 @@ fn be_evil(lab: &Lab, wish: &Evil) -> Answer {
         }
     }
     lab.connections.borrow_mut().clear();
+    lab.calls.borrow_mut().clear();
     lab.changed();
     Ok(String::new())
 }

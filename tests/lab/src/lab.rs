@@ -43,6 +43,8 @@ pub(crate) struct Lab {
     pub(crate) subscriptions: RefCell<Subscriptions>,
     /// Open connections; dropping one closes it.
     pub(crate) connections: RefCell<BTreeMap<u64, Task<()>>>,
+    /// How often each method was called since the last switch of an evil mode.
+    pub(crate) calls: RefCell<BTreeMap<String, u64>>,
     changes: Cell<u64>,
     waiting: RefCell<Vec<Waker>>,
     /// When the scheduler wants to be asked again.
@@ -79,6 +81,7 @@ impl Lab {
             sessions: RefCell::new(sessions),
             subscriptions: RefCell::default(),
             connections: RefCell::default(),
+            calls: RefCell::default(),
             changes: Cell::new(0),
             waiting: RefCell::default(),
             next_ms: Cell::new(None),

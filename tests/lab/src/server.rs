@@ -90,6 +90,7 @@ async fn serve(lab: Rc<Lab>, tcp: TcpStream, peer: SocketAddr) {
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other hook has a moment of its own")]
 /// One call: an evil mode that is meant for it, or the real thing.
 async fn answer(lab: Rc<Lab>, call: Call) {
+    *lab.calls.borrow_mut().entry(call.path.clone()).or_default() += 1;
     let node = call.peer.as_ref().map(|peer| peer.name.clone()).unwrap_or_default();
     for (hook, n) in lab.evil() {
         match hook {
