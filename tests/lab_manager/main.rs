@@ -11,4 +11,5 @@
 mod engine;
 mod evil;
 mod machine;
+mod secrets;
 mod services;
