@@ -453,7 +453,7 @@ mod tests {
         let wire = proto::SessionMessage {
             session_id: b"s1".to_vec(),
             node: Some(proto::Node { id: b"not an id".to_vec(), ..Default::default() }),
-            managers: vec![proto::WeightedPeer::default()],
+            managers: vec![Vec::new(), b"no peer".to_vec()],
             root_ca: Vec::new(),
         };
         let message = session_message(&wire.encode_to_vec()).unwrap();
