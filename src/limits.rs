@@ -53,8 +53,9 @@ pub const LOG_BATCH_MAX_BYTES: usize = 64 * 1024;
 /// in our log.
 pub const LOG_SUBSCRIPTIONS_MAX: usize = 32;
 
-/// Events of the link to the manager that wait for the loop; when full, the streams wait.
-pub const LINK_EVENTS_MAX: usize = 16;
+/// Events of the link to the manager that wait for the loop; when full, the streams wait. Each
+/// may be as large as [`ASSIGNMENTS_MAX_BYTES`].
+pub const LINK_EVENTS_MAX: usize = 1;
 
 /// How often a starting agent tries to get the lock of its `exec-root`…
 pub const LOCK_ATTEMPTS: usize = 20;
@@ -136,8 +137,10 @@ pub const HARDWARE_ID_MAX_BYTES: usize = 256;
 pub const TASKS_MAX: usize = 512;
 
 /// Bytes of all secrets and configs together, held in memory. One more is left out, and its task
-/// fails with *not found*. Ours; swarm allows 500 kB per secret and 1 MB per config.
-pub const FILES_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// fails with *not found*. Room for two of the largest configs (1000 KiB) or four of the largest
+/// secrets (500 KiB, swarmkit `manager/controlapi/{config,secret}.go`); with the message that
+/// replaces them and its content, a third of the 8 MiB that a hostile manager may make us grow.
+pub const FILES_MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// What one secret or config is charged besides its text: identifiers and tree nodes.
 pub const FILE_OVERHEAD_BYTES: usize = 256;
@@ -195,18 +198,24 @@ pub const RENEWAL_BACKOFF_MAX: Duration = Duration::from_secs(3600);
 // --- rpc ---
 
 /// Largest message of an assignments stream: a complete set carries every task, secret and config
-/// of the node at once, and swarmkit's own client takes 2 GiB. A larger one ends the link.
-pub const ASSIGNMENTS_MAX_BYTES: usize = 64 << 20;
-/// Most changes in one message of an assignments stream, removals included; a device runs some
-/// tens of tasks. More end the link.
-pub const ASSIGNMENTS_MAX_CHANGES: usize = 16 << 10;
-/// Largest single task, secret or config: managers store nothing above 1.5 MiB (swarmkit
-/// `manager/state/store/memory.go`, `MaxTransactionBytes`). A larger one is dropped.
-pub const ASSIGNMENT_MAX_BYTES: usize = 2 << 20;
+/// of the node at once, so [`FILES_MAX_BYTES`] and 512 kB of tasks. A larger one ends the link;
+/// swarmkit's own client takes 2 GiB.
+pub const ASSIGNMENTS_MAX_BYTES: usize = FILES_MAX_BYTES + (512 << 10);
+/// Most changes in one message of an assignments stream, removals included: [`TASKS_MAX`] tasks
+/// and as many secrets and configs. A change of a few bytes takes a thousand in memory. More end
+/// the link.
+pub const ASSIGNMENTS_MAX_CHANGES: usize = 2 * TASKS_MAX;
+/// Largest single change: a config of 1000 KiB (swarmkit `manager/controlapi/config.go`) with its
+/// labels. A larger one is dropped.
+pub const ASSIGNMENT_MAX_BYTES: usize = 1200 << 10;
+/// Largest single task; real ones have a few kilobytes, and Linux takes no longer argument or
+/// variable. Its lists may take 24 times that while it is read. A larger one is dropped.
+pub const TASK_MAX_BYTES: usize = 128 << 10;
 /// Most mounts, networks, secrets or configs of one task, each. A task with more is dropped.
 pub const TASK_MAX_LIST: usize = 1024;
-/// Largest message of any other call. A larger one ends the call, or the link.
-pub const ANSWER_MAX_BYTES: usize = 4 << 20;
+/// Largest message of any other call: a chain or bundle of [`PEM_MAX_BYTES`] and as much again. Its
+/// lists may take 28 times that in memory. A larger one ends the call, or the link.
+pub const ANSWER_MAX_BYTES: usize = 2 * PEM_MAX_BYTES;
 /// Largest message that we send: managers take 4 MiB (swarmkit `manager/manager.go`, `New`). A
 /// larger one fails before anything is sent.
 pub const REQUEST_MAX_BYTES: usize = 4 << 20;

@@ -220,7 +220,9 @@ impl<'a> Member<'a> {
                 Err(_closed) => future::pending().await,
             }
         };
-        future::or(future::or(settled, future::or(link, timer)), future::or(renewed, question))
+        // What the manager sends may have no end, so all others come before it, and the clock
+        // has its turn as often as it does.
+        future::or(future::or(question, renewed), future::or(settled, future::race(link, timer)))
             .await
     }
 

@@ -12,6 +12,7 @@ mod engine;
 mod evil;
 mod machine;
 mod provisioning;
+mod secrets;
 mod services;
 mod story;
 mod wire;
