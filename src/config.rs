@@ -5,6 +5,7 @@
 //! mistake must not become a default. Nothing here is ever written.
 
 mod json;
+mod membership;
 
 use core::fmt;
 use std::{
@@ -51,6 +52,11 @@ pub struct Config {
     pub cgroup_parent: String,
     /// `hostname`: in place of the kernel's.
     pub hostname: Option<String>,
+    /// `when-removed`: tasks of a node that an operator removed go on.
+    pub keep_when_removed: bool,
+    /// `token-secret`: the swarm secret that brings a new join token, by its name or the name of
+    /// its file in the container.
+    pub token_secret: String,
     /// `seal` and `tpm`: what seals the identity and the tasks.
     pub seal: SealSettings,
 }
@@ -71,6 +77,8 @@ impl Default for Config {
             init: false,
             cgroup_parent: "edgeagent".into(),
             hostname: None,
+            keep_when_removed: false,
+            token_secret: "edgeagent-join-token".into(),
             seal: SealSettings::default(),
         }
     }
@@ -141,7 +149,9 @@ const KEYS: &[&str] = &[
     "node-generic-resources",
     "registry-mirrors",
     "seal",
+    "token-secret",
     "tpm",
+    "when-removed",
 ];
 
 /// The names that Docker knows (go-units `ulimit.go`).
@@ -253,6 +263,8 @@ impl Config {
                     .and_then(seal_choice)
                     .ok_or_else(|| bad(key, "\"auto\", \"tpm2\", \"credential\" or \"host\""))?;
             }
+            "when-removed" => self.keep_when_removed = membership::when_removed(key, &value)?,
+            "token-secret" => self.token_secret = membership::token_secret(key, value)?,
             "tpm" => self.seal.tpm = folder(key, value)?,
             reserved => return Err(ConfigFault::NotSupported { key: reserved.to_owned() }),
         }

@@ -57,12 +57,20 @@ pub enum Response {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
     /// `not-joined`, `pending-approval`, `connecting`, `ready`, `backing-off`, `removed`,
-    /// `leaving`, `certificate-unusable`; `stopped` when no agent runs.
+    /// `expired`, `clock-wrong`, `root-changed`, `leaving`, `certificate-unusable`; `stopped` when
+    /// no agent runs.
     pub state: String,
     /// Why the node is in this state, when there is something to say.
     pub reason: String,
     /// This node's identifier.
     pub node_id: Option<String>,
+    /// The node whose place this one took after its certificate had expired. Its record stays at
+    /// the managers until an operator removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+    /// Whether a join token is sealed here for the day on which the certificate has expired.
+    #[serde(default)]
+    pub token: bool,
     /// The swarm's identifier.
     pub cluster_id: Option<String>,
     /// Whether managers give it tasks: `active`, `pause`, `drain`.
