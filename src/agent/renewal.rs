@@ -38,13 +38,23 @@ fn later(time: UnixTime, by: Duration) -> UnixTime {
 /// online renews once in 18 to 31 days, 11 to 20 times a year, so that 1000 of them ask the
 /// managers for a signature every 26 to 45 minutes.
 fn due(not_before: UnixTime, not_after: UnixTime, random: u64) -> UnixTime {
+    let (issued, lasts) = life(not_before, not_after);
+    later(issued, part(lasts, random))
+}
+
+/// When a certificate was issued, and how long it lasts from then on.
+fn life(not_before: UnixTime, not_after: UnixTime) -> (UnixTime, Duration) {
     let whole = span(not_before, not_after);
     let backdate = if BACKDATE * 2 <= whole { BACKDATE } else { Duration::ZERO };
-    let from = later(not_before, backdate);
-    let lasts = span(from, not_after);
-    let part = u64::from(u32::try_from(random >> 32).unwrap_or(u32::MAX));
-    let jitter = (lasts * 3 / 20).as_nanos() * u128::from(part) / u128::from(u32::MAX);
-    later(from, lasts / 5 + Duration::from_nanos(u64::try_from(jitter).unwrap_or(0)))
+    let issued = later(not_before, backdate);
+    (issued, span(issued, not_after))
+}
+
+/// 20 % to 35 % of it.
+fn part(lasts: Duration, random: u64) -> Duration {
+    let share = u128::from(u32::try_from(random >> 32).unwrap_or(u32::MAX));
+    let jitter = (lasts * 3 / 20).as_nanos() * share / u128::from(u32::MAX);
+    lasts / 5 + Duration::from_nanos(u64::try_from(jitter).unwrap_or(0))
 }
 
 /// The next renewal.
@@ -87,19 +97,19 @@ impl Renewal {
             since: (now.mono, now.wall),
         };
         if let Some((not_before, not_after)) = validity {
-            renewal.certified(not_before, not_after, random, now);
             // How long ago it was issued, only the clock knows.
-            if let Plan::Timed { look, .. } = &mut renewal.plan {
-                *look = now.mono;
-            }
+            let due = due(not_before, not_after, random.next());
+            renewal.since = (now.mono, now.wall.max(not_before));
+            renewal.plan = Plan::Timed { due, look: now.mono };
         }
         renewal
     }
 
     /// There is a new certificate: plan the next renewal by its validity.
     ///
-    /// Not before a fifth of the validity has passed, or an hour, whatever the dates say: a CA
-    /// that dates far back must not keep us renewing.
+    /// It was issued just now, whatever the clock and the dates say: a clock that runs ahead, or a
+    /// CA that dates far back, must not keep us renewing. For the same reason nothing happens
+    /// before a fifth of the validity has passed, or an hour, although the clock may jump.
     pub(super) fn certified(
         &mut self,
         not_before: UnixTime,
@@ -108,10 +118,10 @@ impl Renewal {
         now: Now,
     ) {
         self.backoff = Duration::ZERO;
-        self.since = (now.mono, now.wall.max(not_before));
-        let pause = (span(not_before, not_after) / 5).min(RENEWAL_BACKOFF_MAX);
-        let look = now.mono + pause;
-        self.plan = Plan::Timed { due: due(not_before, not_after, random.next()), look };
+        self.since = (now.mono, now.wall);
+        let (_, lasts) = life(not_before, not_after);
+        let look = now.mono + (lasts / 5).min(RENEWAL_BACKOFF_MAX);
+        self.plan = Plan::Timed { due: later(now.wall, part(lasts, random.next())), look };
     }
 
     /// A renewal failed: try again later.

@@ -10,5 +10,6 @@
 
 mod engine;
 mod evil;
+mod long_life;
 mod machine;
 mod services;
