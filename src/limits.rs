@@ -167,7 +167,7 @@ pub const REJOIN_JITTER: Duration = Duration::from_secs(5);
 pub const REJOIN_RETRY: Duration = Duration::from_secs(30);
 
 /// A root CA bundle that may have taken over is asked for at most this often. Ours.
-pub const ROOT_RETRY: Duration = Duration::from_secs(30);
+pub const ROOT_RETRY: Duration = Duration::from_secs(10);
 
 /// Pause between the order to rotate and the renewal (swarmkit `node/node.go`).
 pub const ROTATE_PAUSE: Duration = Duration::from_millis(500);

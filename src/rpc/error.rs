@@ -236,17 +236,13 @@ impl CallError {
         let shown = |time: &rustls::pki_types::UnixTime| {
             UnixTime::from_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
         };
-        match self {
-            Self::Tls { source: Error::InvalidCertificate(bad), .. } => match bad {
-                Bad::ExpiredContext { time, not_after } => {
-                    Some(("not valid after", shown(not_after), shown(time)))
-                }
-                Bad::NotValidYetContext { time, not_before } => {
-                    Some(("not valid before", shown(not_before), shown(time)))
-                }
-                _ => None,
-            },
-            _ => None,
+        let Self::Tls { source: Error::InvalidCertificate(bad), .. } = self else { return None };
+        if let Bad::ExpiredContext { time, not_after } = bad {
+            Some(("not valid after", shown(not_after), shown(time)))
+        } else if let Bad::NotValidYetContext { time, not_before } = bad {
+            Some(("not valid before", shown(not_before), shown(time)))
+        } else {
+            None
         }
     }
 

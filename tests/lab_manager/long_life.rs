@@ -22,9 +22,9 @@ fn ids(lab: &Lab) -> Vec<String> {
     lab.nodes().iter().map(|node| node["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Until the certificate that the agent had when it was killed has ended.
+/// Until the certificate that an agent had when it was killed has ended.
 fn outlive(validity: Duration) {
-    thread::sleep(validity + Duration::from_secs(2));
+    thread::sleep(validity + Duration::from_secs(1));
 }
 
 #[test]
@@ -251,4 +251,23 @@ fn a_new_join_token_comes_as_a_secret() {
     agent.start();
     agent.await_state("ready", SOON);
     assert_eq!(ids(&lab).len(), 2, "it joined anew with the new token");
+}
+
+#[test]
+fn a_manager_that_dies_is_told_in_a_sentence_of_ours() {
+    let mut lab = Lab::start("death", &["--heartbeat", "1s"]);
+    let agent = Agent::member("edge-death", &lab);
+    lab.restart();
+    let error = wait_for("the loss to be told", SOON, || {
+        let (status, _) = agent.status();
+        status["last_error"].as_str().map(str::to_owned).ok_or_else(|| status.to_string())
+    });
+    assert!(!error.contains("http"), "{error}");
+    agent.await_state("ready", SOON);
+    lab.run(&["evil", "stall-heartbeat"]);
+    wait_for("the dead heartbeat to be told", SOON, || {
+        let (status, _) = agent.status();
+        let error = status["last_error"].as_str().unwrap_or_default();
+        if error.contains("in time") { Ok(()) } else { Err(status.to_string()) }
+    });
 }
