@@ -336,7 +336,7 @@ mod tests {
         for bundle in [
             stranger.clone(),
             [new_pem.clone(), stranger.clone()].concat(),
-            [stranger, new_pem.clone()].concat(),
+            [stranger, new_pem].concat(),
         ] {
             assert_eq!(
                 old.recovered(&bundle, &chain, now),
