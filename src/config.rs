@@ -681,6 +681,8 @@ mod tests {
                 init: true,
                 cgroup_parent: "system/edge".into(),
                 hostname: Some("roof-1".into()),
+                keep_when_removed: false,
+                token_secret: "edgeagent-join-token".into(),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
             }
         );
