@@ -4,8 +4,10 @@
 //! A key that is unknown, given twice or holds a bad value is an error that names it: a typing
 //! mistake must not become a default. Nothing here is ever written.
 
+mod join;
 mod json;
 mod membership;
+mod policy;
 
 use core::fmt;
 use std::{
@@ -16,10 +18,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+pub use self::join::{JoinFile, manager_address};
 use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
-    model::{DnsConfig, GenericResource, SealChoice, SealSettings, Ulimit},
+    model::{DnsConfig, GenericResource, Policy, SealChoice, SealSettings, Ulimit},
 };
 
 /// The configuration of a node, complete.
@@ -57,6 +60,10 @@ pub struct Config {
     /// `token-secret`: the swarm secret that brings a new join token, by its name or the name of
     /// its file in the container.
     pub token_secret: String,
+    /// `admission`, `devices`, `device-classes` and `limits-without-controller`.
+    pub policy: Policy,
+    /// `join-file`: the provisioning file that a node without identity joins with, once.
+    pub join_file: PathBuf,
     /// `seal` and `tpm`: what seals the identity and the tasks.
     pub seal: SealSettings,
 }
@@ -79,6 +86,8 @@ impl Default for Config {
             hostname: None,
             keep_when_removed: false,
             token_secret: "edgeagent-join-token".into(),
+            policy: Policy::default(),
+            join_file: "/etc/edgeagent/join.json".into(),
             seal: SealSettings::default(),
         }
     }
@@ -98,8 +107,11 @@ pub struct ConfigError {
 pub enum ConfigFault {
     /// The file was asked for and can not be read.
     Read(io::Error),
-    /// It is larger than [`CONFIG_MAX_BYTES`].
-    TooLarge,
+    /// It is too large.
+    TooLarge {
+        /// What is allowed, in bytes.
+        limit: usize,
+    },
     /// It is not JSON, or not an object.
     Syntax(serde_json::Error),
     /// No such key.
@@ -116,6 +128,11 @@ pub enum ConfigFault {
         /// The key.
         key: String,
     },
+    /// A key must stand there and does not.
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
     /// A value is not allowed.
     Value {
         /// The key.
@@ -131,12 +148,15 @@ pub enum ConfigFault {
 }
 
 const KEYS: &[&str] = &[
+    "admission",
     "bip",
     "cgroup-parent",
     "data-root",
     "debug",
     "default-address-pools",
     "default-ulimits",
+    "device-classes",
+    "devices",
     "dns",
     "dns-opts",
     "dns-search",
@@ -144,7 +164,9 @@ const KEYS: &[&str] = &[
     "hostname",
     "init",
     "insecure-registries",
+    "join-file",
     "labels",
+    "limits-without-controller",
     "log-opts",
     "node-generic-resources",
     "registry-mirrors",
@@ -197,7 +219,7 @@ impl Config {
     /// [`ConfigFault`].
     pub fn parse(text: &[u8]) -> Result<Self, ConfigFault> {
         if CONFIG_MAX_BYTES < text.len() {
-            return Err(ConfigFault::TooLarge);
+            return Err(ConfigFault::TooLarge { limit: CONFIG_MAX_BYTES });
         }
         let Object(entries) = serde_json::from_slice(text).map_err(ConfigFault::Syntax)?;
         let mut config = Self::default();
@@ -258,6 +280,7 @@ impl Config {
                     is_hostname,
                 )?);
             }
+            "join-file" => self.join_file = folder(key, value)?,
             "seal" => {
                 self.seal.choice = text(&value)
                     .and_then(seal_choice)
@@ -265,6 +288,9 @@ impl Config {
             }
             "when-removed" => self.keep_when_removed = membership::when_removed(key, &value)?,
             "token-secret" => self.token_secret = membership::token_secret(key, value)?,
+            "admission" | "devices" | "device-classes" | "limits-without-controller" => {
+                policy::set(&mut self.policy, key, value)?;
+            }
             "tpm" => self.seal.tpm = folder(key, value)?,
             reserved => return Err(ConfigFault::NotSupported { key: reserved.to_owned() }),
         }
@@ -583,8 +609,8 @@ impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(_) => f.write_str("the configuration can not be read"),
-            Self::TooLarge => {
-                write!(f, "the configuration is larger than {CONFIG_MAX_BYTES} bytes")
+            Self::TooLarge { limit } => {
+                write!(f, "the configuration is larger than {limit} bytes")
             }
             Self::Syntax(_) => f.write_str("the configuration must be one JSON object"),
             Self::UnknownKey { key, suggestion: Some(suggestion), .. } => {
@@ -594,6 +620,7 @@ impl fmt::Display for ConfigFault {
                 write!(f, "unknown key \"{key}\"; allowed are {}", allowed.join(", "))
             }
             Self::Twice { key } => write!(f, "key \"{key}\" stands there twice"),
+            Self::Missing { key } => write!(f, "key \"{key}\" is missing"),
             Self::Value { key, allowed } => {
                 write!(f, "bad value for \"{key}\": it must be {allowed}")
             }
@@ -609,9 +636,10 @@ impl core::error::Error for ConfigFault {
         match self {
             Self::Read(cause) => Some(cause),
             Self::Syntax(cause) => Some(cause),
-            Self::TooLarge
+            Self::TooLarge { .. }
             | Self::UnknownKey { .. }
             | Self::Twice { .. }
+            | Self::Missing { .. }
             | Self::Value { .. }
             | Self::NotSupported { .. } => None,
         }
@@ -646,7 +674,7 @@ mod tests {
                                 "nofile": {"Name": "nofile", "Soft": 64, "Hard": 64}},
             "log-opts": {"max-size": "10m", "max-file": "3"}, "debug": true,
             "node-generic-resources": ["gpu=2", "camera=front", "camera=back"], "init": true,
-            "cgroup-parent": "system/edge", "hostname": "roof-1", "seal": "tpm2", "tpm": "/dev/tpmrm1"
+            "cgroup-parent": "system/edge", "hostname": "roof-1", "join-file": "/boot/edge.json", "seal": "tpm2", "tpm": "/dev/tpmrm1"
         }"#,
         )
         .unwrap();
@@ -655,6 +683,7 @@ mod tests {
         assert_eq!(
             config,
             Config {
+                policy: Policy::default(),
                 data_root: "/data/edge".into(),
                 exec_root: "/run/edge".into(),
                 labels: [("place", "roof=top"), ("x", "")]
@@ -683,6 +712,7 @@ mod tests {
                 hostname: Some("roof-1".into()),
                 keep_when_removed: false,
                 token_secret: "edgeagent-join-token".into(),
+                join_file: "/boot/edge.json".into(),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
             }
         );
@@ -718,7 +748,10 @@ mod tests {
         ] {
             assert_eq!(fault(text), message);
         }
-        assert!(fault(r#"{"storage-driver": "x"}"#).contains("allowed are bip, cgroup-parent"));
+        assert!(
+            fault(r#"{"storage-driver": "x"}"#)
+                .contains("allowed are admission, bip, cgroup-parent")
+        );
     }
 
     #[test]
@@ -734,6 +767,7 @@ mod tests {
             ("init", &["null"]),
             ("cgroup-parent", &[r#""/abs""#, r#""a/../b""#, r#""""#]),
             ("seal", &[r#""tpm""#, r#""HOST""#, r#""""#, "true"]),
+            ("join-file", &[r#""join.json""#, r#""""#, "1"]),
             ("tpm", &[r#""tpmrm0""#, r#""tcp:127.0.0.1:2321""#, r#""/dev/../x""#, "0"]),
             ("hostname", &[r#""""#, r#""a b""#, r#""-a""#]),
             ("node-generic-resources", &[r#"["gpu"]"#, r#"["gpu=-1"]"#, r#"["g=1","g=x"]"#]),
@@ -767,7 +801,7 @@ mod tests {
             assert_eq!(fault(text), "the configuration must be one JSON object", "{text:?}");
         }
         let large = " ".repeat(CONFIG_MAX_BYTES) + "{}";
-        assert!(matches!(Config::parse(large.as_bytes()), Err(ConfigFault::TooLarge)));
+        assert!(matches!(Config::parse(large.as_bytes()), Err(ConfigFault::TooLarge { .. })));
         let deep = r#"{"dns":"#.to_owned() + &"[".repeat(10_000);
         assert!(matches!(Config::parse(deep.as_bytes()), Err(ConfigFault::Syntax(_))));
     }

@@ -30,6 +30,7 @@ use super::{
     fingerprint,
     perform::{self, Context, Performer, Settled},
     publish::Publisher,
+    token::{self, NewToken},
 };
 use crate::{
     agent::{Agent, Input, Outcome, Output, Start},
@@ -42,6 +43,7 @@ use crate::{
     },
     rpc::{self, Channel, Link, LinkEvent, Target},
     seal::{DamagedTask, IdentityStore, LoadedTasks, TaskStore},
+    shim,
     spec::NodeFacts,
 };
 
@@ -122,7 +124,7 @@ impl<'a> Member<'a> {
         let root = PinnedRoot::unsealed(identity.root_ca.clone());
         let tls = rpc::member(&root, &certificate.chain, &certificate.key, identity.time_floor)
             .map_err(RunError::Tls)?;
-        let mut description = describe::describe(&config, issued.tls_info(&root));
+        let mut description = describe::describe(&config, &identity.labels, issued.tls_info(&root));
         rejoin::label(&mut description, &identity);
         let LoadedTasks { records, damaged } = tasks.load_all().map_err(RunError::Tasks)?;
         for task in &damaged {
@@ -485,10 +487,11 @@ impl<'a> Member<'a> {
     }
 
     fn answer(&mut self, question: Question) {
-        let response = match question.request {
+        let response = match &question.request {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Tasks => Response::Tasks(self.agent.borrow().records().map(report).collect()),
-            Request::IdentityChanged => self.take_stored_token(),
+            Request::IdentityChanged => Response::Done,
+            Request::SetToken(wish) => self.set_token(wish),
             Request::Leave => {
                 if !self.leaving {
                     log::info!("leaving the swarm");
@@ -503,17 +506,18 @@ impl<'a> Member<'a> {
         let _unheard = question.answer.try_send(response);
     }
 
-    /// Another process sealed a new token: what we store next must not undo that.
-    fn take_stored_token(&mut self) -> Response {
-        match self.identities.load() {
-            Ok(Some(stored)) => {
-                self.identity.token = stored.token;
-                self.identity.forget_token = stored.forget_token;
+    fn set_token(&mut self, wish: &NewToken) -> Response {
+        let before = self.identity.clone();
+        match token::set(&mut self.identity, wish) {
+            Ok(()) if self.save_identity() => {
                 self.tell_token();
                 Response::Done
             }
-            Ok(None) => Response::Done,
-            Err(error) => Response::Failed(chain(&error)),
+            Ok(()) => {
+                self.identity = before;
+                Response::Failed(self.last_error.clone().unwrap_or_default())
+            }
+            Err(error) => Response::Refused(chain(&error)),
         }
     }
 
@@ -566,7 +570,6 @@ impl<'a> Member<'a> {
             reason,
             node_id: Some(self.node_id.to_string()),
             replaces: self.identity.replaces.as_ref().map(ToString::to_string),
-            token: rejoin::token(&self.identity).is_some(),
             cluster_id: Some(self.issued.organization.clone()),
             availability: session.node.map(|node| String::from(availability(node.availability))),
             manager: session.manager.map(String::from),
@@ -576,6 +579,7 @@ impl<'a> Member<'a> {
                 not_after: self.issued.not_after.to_string(),
                 root_ca: self.root.fingerprint(),
             }),
+            join_token: Some(String::from(token::kept(&self.identity))),
             seal: String::from(self.identities.tier().name()),
             tasks: agent.records().count(),
             running: agent
@@ -644,6 +648,8 @@ fn facts(config: &Config, description: &NodeDescription) -> NodeFacts {
         resolv_conf: String::new(),
         default_init: config.init,
         log_max_bytes: config.log_max_bytes.saturating_mul(u64::from(config.log_max_files)),
+        policy: config.policy.clone(),
+        memory_controller: shim::has_controller("memory"),
     }
 }
 

@@ -228,7 +228,7 @@ fn a_new_join_token_comes_as_a_secret() {
         })
     };
     let status = said("another root CA");
-    assert_eq!(status["token"], true, "{status}");
+    assert_eq!(status["join_token"], "sealed", "{status}");
     assert!(!status.to_string().contains(&foreign[60..]), "{status}");
     fs::write(&file, "hunter2").unwrap();
     lab.run(&["service", "update", "--secret", &secret, "tokens"]);

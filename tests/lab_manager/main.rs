@@ -12,4 +12,7 @@ mod engine;
 mod evil;
 mod long_life;
 mod machine;
+mod provisioning;
 mod services;
+mod story;
+mod wire;
