@@ -67,7 +67,17 @@ impl Node {
                     let (not_before, not_after) = self.validity;
                     Input::Certificate { not_before, not_after }
                 }
-                _ => continue,
+                Output::Persist(_)
+                | Output::Erase(_)
+                | Output::Managers(_)
+                | Output::Lost(_)
+                | Output::Close
+                | Output::Watch
+                | Output::Report(..)
+                | Output::Perform(..)
+                | Output::Cancel(_)
+                | Output::Rejoin
+                | Output::Left => continue,
             };
             // Every answer takes a second: time goes on within an online day.
             self.clock += 1;
