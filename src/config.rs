@@ -6,6 +6,7 @@
 
 mod join;
 mod json;
+mod membership;
 mod policy;
 
 use core::fmt;
@@ -54,6 +55,11 @@ pub struct Config {
     pub cgroup_parent: String,
     /// `hostname`: in place of the kernel's.
     pub hostname: Option<String>,
+    /// `when-removed`: tasks of a node that an operator removed go on.
+    pub keep_when_removed: bool,
+    /// `token-secret`: the swarm secret that brings a new join token, by its name or the name of
+    /// its file in the container.
+    pub token_secret: String,
     /// `admission`, `devices`, `device-classes` and `limits-without-controller`.
     pub policy: Policy,
     /// `join-file`: the provisioning file that a node without identity joins with, once.
@@ -78,6 +84,8 @@ impl Default for Config {
             init: false,
             cgroup_parent: "edgeagent".into(),
             hostname: None,
+            keep_when_removed: false,
+            token_secret: "edgeagent-join-token".into(),
             policy: Policy::default(),
             join_file: "/etc/edgeagent/join.json".into(),
             seal: SealSettings::default(),
@@ -163,7 +171,9 @@ const KEYS: &[&str] = &[
     "node-generic-resources",
     "registry-mirrors",
     "seal",
+    "token-secret",
     "tpm",
+    "when-removed",
 ];
 
 /// The names that Docker knows (go-units `ulimit.go`).
@@ -276,6 +286,8 @@ impl Config {
                     .and_then(seal_choice)
                     .ok_or_else(|| bad(key, "\"auto\", \"tpm2\", \"credential\" or \"host\""))?;
             }
+            "when-removed" => self.keep_when_removed = membership::when_removed(key, &value)?,
+            "token-secret" => self.token_secret = membership::token_secret(key, value)?,
             "admission" | "devices" | "device-classes" | "limits-without-controller" => {
                 policy::set(&mut self.policy, key, value)?;
             }
@@ -698,6 +710,8 @@ mod tests {
                 init: true,
                 cgroup_parent: "system/edge".into(),
                 hostname: Some("roof-1".into()),
+                keep_when_removed: false,
+                token_secret: "edgeagent-join-token".into(),
                 join_file: "/boot/edge.json".into(),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
             }

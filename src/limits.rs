@@ -186,6 +186,25 @@ pub const REWATCH_MIN: Duration = Duration::from_millis(500);
 /// Longest such pause.
 pub const REWATCH_MAX: Duration = Duration::from_secs(60);
 
+/// A node whose certificate the managers refuse asks again this rarely; it has no other use of
+/// them. Ours.
+pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
+
+/// A node joins anew on its own account at most once in this time, restarts and reboots included.
+/// Ours: each time leaves a node record behind that only an operator can remove (anchors.md T8).
+pub const REJOIN_INTERVAL: Duration = Duration::from_hours(24);
+
+/// After the managers refused an expired certificate, a node waits up to this long before it
+/// joins anew, so that a fleet does not come at once. Ours.
+pub const REJOIN_JITTER: Duration = Duration::from_secs(5);
+
+/// First pause after an attempt to join anew that reached nobody; doubles up to
+/// [`RENEWAL_BACKOFF_MAX`]. Ours.
+pub const REJOIN_RETRY: Duration = Duration::from_secs(30);
+
+/// A root CA bundle that may have taken over is asked for at most this often. Ours.
+pub const ROOT_RETRY: Duration = Duration::from_secs(10);
+
 /// Pause between the order to rotate and the renewal (swarmkit `node/node.go`).
 pub const ROTATE_PAUSE: Duration = Duration::from_millis(500);
 

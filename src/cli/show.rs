@@ -64,6 +64,12 @@ fn screen(report: &StatusReport) -> String {
     line("State:", &report.state);
     line("Reason:", &report.reason);
     line("Node:", report.node_id.as_deref().unwrap_or_default());
+    if let Some(old) = &report.replaces {
+        line(
+            "Replaces:",
+            &format!("{old}; if it is still listed, on a manager: docker node rm {old}"),
+        );
+    }
     line("Cluster:", report.cluster_id.as_deref().unwrap_or_default());
     line("Availability:", report.availability.as_deref().unwrap_or_default());
     line("Manager:", report.manager.as_deref().unwrap_or_default());

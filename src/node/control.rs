@@ -64,13 +64,17 @@ pub enum Response {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
     /// `not-joined`, `joining` (with a provisioning file), `pending-approval`, `rejected`,
-    /// `connecting`, `ready`, `backing-off`, `removed`, `leaving`, `certificate-unusable`;
-    /// `stopped` when no agent runs.
+    /// `connecting`, `ready`, `backing-off`, `removed`, `expired`, `clock-wrong`, `root-changed`,
+    /// `leaving`, `certificate-unusable`; `stopped` when no agent runs.
     pub state: String,
     /// Why the node is in this state, when there is something to say.
     pub reason: String,
     /// This node's identifier.
     pub node_id: Option<String>,
+    /// The node whose place this one took after its certificate had expired. Its record stays at
+    /// the managers until an operator removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
     /// The swarm's identifier.
     pub cluster_id: Option<String>,
     /// Whether managers give it tasks: `active`, `pause`, `drain`.
