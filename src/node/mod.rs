@@ -9,11 +9,13 @@
 //! | `publish` | answers to `docker service logs` |
 //! | `describe` | what the node says of itself |
 //! | [`control`] | the socket that the short commands speak to |
+//! | `notify` | readiness and watchdog for systemd |
 
 pub mod control;
 mod describe;
 pub mod enrol;
 mod member;
+mod notify;
 mod perform;
 mod publish;
 
@@ -34,6 +36,7 @@ use self::{
     control::{Question, Request, Response, StatusReport, TaskReport},
     enrol::Enrolment,
     member::{End, Member},
+    notify::Supervisor,
 };
 use crate::{
     ca::{ChainError, Issued, PinnedRoot, key_fingerprint},
@@ -172,6 +175,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
 
     let executor = Rc::new(LocalExecutor::new());
     let (asked, questions) = smol::channel::bounded(4);
+    let informed = Supervisor::of_environment()
+        .map(|supervisor| executor.spawn(supervisor.inform(asked.clone())));
     let served = executor.spawn(control::serve(Rc::clone(&executor), listener, asked));
     let stopped = async {
         // An error here would be one of epoll itself: stopping is all that is left.
@@ -182,7 +187,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let ended = future::block_on(
         executor.run(future::or(stopped, live(&executor, &state, &machine, sealer, &questions))),
     );
-    drop(served);
+    drop((served, informed));
     ended
 }
 
