@@ -38,15 +38,15 @@ done
 for address; do
     case $address in
         -*) wrong "options come before addresses: $address." ;;
-        '' | *[!A-Za-z0-9.:_%[\]-]*) wrong "\"$address\" is no address." ;;
+        '' | *[!][A-Za-z0-9.:_%-]*) wrong "\"$address\" is no address." ;;
     esac
 done
 if [ -n "$uninstall" ]; then
     [ $# = 0 ] && [ -z "$token_file" ] || wrong '--uninstall takes neither a token nor addresses.'
 elif [ -n "$token_file" ]; then
-    [ $# -gt 0 ] || wrong 'a token needs the address of a manager.'
+    [ $# -gt 0 ] || wrong 'a token wants the address of a manager.'
 else
-    [ $# = 0 ] || wrong 'an address needs --token-file.'
+    [ $# = 0 ] || wrong 'an address wants --token-file.'
 fi
 
 if [ -n "$root" ]; then
@@ -142,14 +142,6 @@ if [ -n "$uninstall" ]; then
     exit 0
 fi
 
-cd "$(dirname "$0")"
-if command -v sha256sum >/dev/null 2>&1; then
-    sha256sum -c SHA256SUMS >/dev/null 2>&1 || die 'the files are not those of SHA256SUMS: unpack the tarball again.'
-fi
-if [ -n "$live" ]; then
-    ./edgeagent version >/dev/null 2>&1 || die "this edgeagent does not run on $(uname -m): take the tarball of this machine's architecture."
-fi
-
 join=
 if [ -n "$token_file" ]; then
     # The file may be a pipe, so it is read once.
@@ -164,6 +156,14 @@ if [ -n "$token_file" ]; then
     join=$(mktemp)
     trap 'rm -f "$join"' EXIT
     printf '{ "token": "%s", "addresses": [%s] }\n' "$token" "$addresses" >"$join"
+fi
+
+cd "$(dirname "$0")"
+if command -v sha256sum >/dev/null 2>&1; then
+    sha256sum -c SHA256SUMS >/dev/null 2>&1 || die 'the files are not those of SHA256SUMS: unpack the tarball again.'
+fi
+if [ -n "$live" ]; then
+    ./edgeagent version >/dev/null 2>&1 || die "this edgeagent does not run on $(uname -m): take the tarball of this machine's architecture."
 fi
 
 changed=
