@@ -1,6 +1,7 @@
 //! What ships: the tarball and its installer, the units, and what the agent tells systemd.
 
 #![cfg(test)]
+#![expect(clippy::print_stdout, reason = "what is printed is shown when a test fails")]
 
 mod notify;
 mod tarball;

@@ -9,7 +9,8 @@ use std::{
 
 use super::{Folder, done, root, run};
 
-const TOKEN: &str = "SWMTKN-1-3pu6hszjas19xyp7ghgosyx9k8atbfcr8p2is99znpy26u2lkl-7p73s1dx5in4tatdymyhg9hu2";
+const TOKEN: &str =
+    "SWMTKN-1-3pu6hszjas19xyp7ghgosyx9k8atbfcr8p2is99znpy26u2lkl-7p73s1dx5in4tatdymyhg9hu2";
 
 /// Packs into `folder/out` and returns the tarball.
 fn pack(folder: &Folder, umask: &str) -> PathBuf {
