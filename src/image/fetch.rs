@@ -63,6 +63,8 @@ pub fn fetch(program: &Path, request: &FetchRequest) -> Result<Fetch, FetchError
     let frame = zeroize::Zeroizing::new(frame);
     let mut child = Command::new(program)
         .arg0(FETCH_ARGV0)
+        // Only the agent itself speaks for its service.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -8,7 +8,6 @@ use std::{
     io::Read,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
-    sync::Arc,
 };
 
 use serde::Deserialize;
@@ -26,10 +25,13 @@ use super::{
     pull::PullError,
     reference::{DOCKER_HUB, Reference},
 };
-use crate::limits::{
-    MANIFEST_MAX_BYTES, REGISTRY_ANSWER_TIMEOUT, REGISTRY_CONNECT_TIMEOUT,
-    REGISTRY_HEADER_MAX_BYTES, REGISTRY_REDIRECTS_MAX, REGISTRY_STALL_TIMEOUT,
-    REGISTRY_TOKEN_MAX_BYTES,
+use crate::{
+    crypto,
+    limits::{
+        MANIFEST_MAX_BYTES, REGISTRY_ANSWER_TIMEOUT, REGISTRY_CONNECT_TIMEOUT,
+        REGISTRY_HEADER_MAX_BYTES, REGISTRY_REDIRECTS_MAX, REGISTRY_STALL_TIMEOUT,
+        REGISTRY_TOKEN_MAX_BYTES,
+    },
 };
 
 /// Where the images of `docker.io` really are.
@@ -308,7 +310,7 @@ fn is_refusal(e: &ureq::Error) -> bool {
 fn agent(roots: RootCerts, unverified: bool) -> Agent {
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .unversioned_rustls_crypto_provider(crypto::provider())
         .root_certs(roots)
         .disable_verification(unverified)
         .build();

@@ -12,12 +12,14 @@
 //! | `devices` | devices that the owner lets containers use, and where bind mounts lead |
 //! | `describe` | what the node says of itself |
 //! | [`control`] | the socket that the short commands speak to |
+//! | `notify` | readiness and watchdog for systemd |
 
 pub mod control;
 mod describe;
 mod devices;
 pub mod enrol;
 mod member;
+mod notify;
 mod perform;
 mod publish;
 pub mod token;
@@ -38,6 +40,7 @@ use self::member::report;
 use self::{
     control::{Question, Request, Response, StatusReport, TaskReport},
     member::{End, Member},
+    notify::Supervisor,
     waiting::Outsider,
 };
 pub(crate) use self::{
@@ -179,6 +182,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
 
     let executor = Rc::new(LocalExecutor::new());
     let (asked, questions) = smol::channel::bounded(4);
+    let informed = Supervisor::of_environment()
+        .map(|supervisor| executor.spawn(supervisor.inform(asked.clone())));
     let served = executor.spawn(control::serve(Rc::clone(&executor), listener, asked));
     let stopped = async {
         // An error here would be one of epoll itself: stopping is all that is left.
@@ -189,7 +194,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let ended = future::block_on(
         executor.run(future::or(stopped, live(&executor, &state, &machine, sealer, &questions))),
     );
-    drop(served);
+    drop((served, informed));
     ended
 }
 
