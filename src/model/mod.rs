@@ -14,6 +14,7 @@ mod image;
 mod link;
 mod logs;
 mod node;
+mod registry;
 mod seal;
 mod secret;
 mod spec;
@@ -35,6 +36,7 @@ pub use node::{
     Availability, GenericResource, IssuanceState, NodeDescription, NodeRecord, NodeResources,
     NodeRole, Peer, Plugin, SessionMessage, TlsInfo, WeightedPeer,
 };
+pub use registry::{PullPolicy, RegistrySettings};
 pub use seal::{SealChoice, SealSettings};
 pub use secret::SecretBytes;
 pub use spec::{

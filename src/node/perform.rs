@@ -509,8 +509,7 @@ pub(crate) fn pull_request(
         what: What::Pull {
             reference: name.to_string(),
             auth,
-            insecure_registries: config.insecure_registries.clone(),
-            ca_file: None,
+            registries: config.registries.clone(),
         },
     }
 }
