@@ -307,7 +307,7 @@ mod tests {
             let why = user(domain).unwrap_err();
             assert!(why.contains(&format!("docker-credential-{helper}")), "{why}");
         }
-        assert!(Credentials::in_file(b"[]", "reg").is_err());
+        assert!(Credentials::in_file(b"7", "reg").is_err());
         assert!(Credentials::from_file(Path::new("/nonexistent"), "reg").unwrap().is_empty());
     }
 
