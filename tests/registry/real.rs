@@ -1,0 +1,1 @@
+//! The real `docker-registry` with TLS, passwords, tokens, and as a mirror.
