@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use super::{
@@ -125,8 +126,9 @@ fn verified(registry: &mut Registry, digest: &Digest) -> Result<(Vec<u8>, String
 struct Job {
     layer: Descriptor,
     diff_id: Digest,
-    /// When its first byte was asked for, in microseconds from the start of the flow; 0 for one
-    /// that an earlier process began, and [`UNBEGUN`].
+    /// An earlier process began it.
+    old: bool,
+    /// When this one did, in microseconds from the start of the flow.
     begun: AtomicU64,
 }
 
@@ -139,24 +141,28 @@ impl Job {
             return Err(PullError::Length { digest: layer.digest.clone(), size });
         }
         let old = partial::path(root, &layer.digest).exists();
-        let begun = AtomicU64::new(if old { 0 } else { UNBEGUN });
-        Ok(Self { layer: layer.clone(), diff_id: diff_id.clone(), begun })
+        let (layer, diff_id) = (layer.clone(), diff_id.clone());
+        Ok(Self { layer, diff_id, old, begun: AtomicU64::new(UNBEGUN) })
     }
 
-    fn begin(&self, flow: &Flow) {
-        let now = u64::try_from(flow.elapsed().as_micros()).unwrap_or_default().max(1);
-        // Whoever was first has begun it.
-        let _first =
-            self.begun.compare_exchange(UNBEGUN, now, Ordering::Relaxed, Ordering::Relaxed);
+    /// Whoever is first counts what is here already.
+    fn begin(&self, flow: &Flow, partial: &Partial) {
+        let now = micros(flow.elapsed());
+        let order = Ordering::Relaxed;
+        if self.begun.compare_exchange(UNBEGUN, now, order, order).is_ok() {
+            flow.came(partial.len());
+        }
     }
 
     /// Whether its packed bytes came so fast that none of them is on flash yet.
     fn is_young(&self, flow: &Flow) -> bool {
-        let begun = self.begun.load(Ordering::Relaxed);
-        let now = u64::try_from(flow.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let settles = u64::try_from(PARTIAL_SETTLES.as_micros()).unwrap_or(u64::MAX);
-        begun != 0 && now.saturating_sub(begun) < settles
+        let age = micros(flow.elapsed()).saturating_sub(self.begun.load(Ordering::Relaxed));
+        !self.old && age < micros(PARTIAL_SETTLES)
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What the threads of a pull share.
@@ -182,7 +188,6 @@ fn layers(
     install.flow = Arc::clone(&flow);
     for job in &jobs {
         flow.expect(job.layer.size);
-        flow.came(partial::length(root, &job.layer.digest).min(job.layer.size));
     }
     let current = AtomicUsize::new(0);
     let work = Arc::new(Work { jobs, current, width, flow, root: root.to_owned() });
@@ -217,7 +222,7 @@ fn one(
         if install.store.has_layer(diff_id) {
             return Ok(());
         }
-        job.begin(&work.flow);
+        job.begin(&work.flow, &partial);
         let mut blob = Blob::new(registry, &work.flow, &layer.digest, layer.size, &mut partial);
         let e = match install.unpack(layer, diff_id, &mut blob) {
             Ok(unpacked) => {
@@ -299,6 +304,6 @@ fn prefetch(work: &Work, job: &Job, registry: &mut Registry, store: &Store) -> i
     let Some(mut partial) = taken.map_err(|e| io::Error::other(e.chain()))? else {
         return Ok(());
     };
-    job.begin(&work.flow);
+    job.begin(&work.flow, &partial);
     Blob::new(registry, &work.flow, digest, *size, &mut partial).store()
 }

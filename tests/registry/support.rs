@@ -129,8 +129,7 @@ impl Image {
             .iter()
             .map(|layer| {
                 format!(
-                    r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{}",
-                    "size":{},"urls":["http://127.0.0.1:1/foreign"]}}"#,
+                    r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{}","size":{}}}"#,
                     Digest::of(layer),
                     layer.len()
                 )
