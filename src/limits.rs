@@ -298,6 +298,10 @@ pub const PARTIAL_ROOM: u64 = 4;
 /// [`REGISTRY_RETRY_MIN`] doubling, two minutes. Docker has 5 (moby `daemon/config/config.go`).
 pub const REGISTRY_RETRIES: u32 = 8;
 
+/// Tries of the very first request when no image of that name is here, so that a link that is down
+/// for three seconds rejects no task.
+pub const REGISTRY_FIRST_RETRIES: u32 = 3;
+
 /// The first pause before such a try; doubles up to [`REGISTRY_RETRY_MAX`].
 pub const REGISTRY_RETRY_MIN: Duration = Duration::from_millis(500);
 

@@ -4,7 +4,12 @@
 //! What it fetches is not trusted: callers compare digests. Source: OCI distribution-spec 1.1,
 //! "Pull"; distribution `docs/spec/auth/token.md`.
 
-use std::{io::Read, sync::Arc, thread, time::Duration};
+use std::{
+    io::{self, Read},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use ureq::{
@@ -23,8 +28,8 @@ use super::{
 };
 use crate::{
     limits::{
-        MANIFEST_MAX_BYTES, REGISTRY_RETRIES, REGISTRY_RETRY_MAX, REGISTRY_RETRY_MIN,
-        REGISTRY_TOKEN_MAX_BYTES,
+        MANIFEST_MAX_BYTES, REGISTRY_FIRST_RETRIES, REGISTRY_RETRIES, REGISTRY_RETRY_MAX,
+        REGISTRY_RETRY_MIN, REGISTRY_TOKEN_MAX_BYTES,
     },
     model::RegistrySettings,
 };
@@ -45,8 +50,8 @@ pub(super) struct Registry {
     path: String,
     credentials: Credentials,
     authorization: Option<Zeroizing<String>>,
-    /// It has answered something: what fails now may well pass, and is worth another try.
-    reached: bool,
+    /// How often what may pass is tried again: often once the registry has answered something.
+    retries: u32,
 }
 
 #[derive(Deserialize)]
@@ -66,11 +71,12 @@ pub(super) struct Part {
 
 impl Registry {
     /// Prepares for the repository of `image`; connects only to a registry declared insecure, to
-    /// learn whether it speaks TLS.
+    /// learn whether it speaks TLS. Not in a `hurry`, a link that is down just now is waited for.
     pub(super) fn new(
         image: &Reference,
         given: Credentials,
         settings: &Arc<RegistrySettings>,
+        hurry: bool,
     ) -> Result<Self, PullError> {
         let not_found = || PullError::NotFound { image: image.to_string() };
         let domain = image.domain().ok_or_else(not_found)?;
@@ -82,7 +88,8 @@ impl Registry {
         };
         let base = format!("https://{host}");
         let mut registry = Self::at(image, base, domain, credentials, settings)?;
-        if settings.is_insecure(host) && !registry.speaks_tls()? {
+        registry.retries = if hurry { 0 } else { REGISTRY_FIRST_RETRIES };
+        if settings.is_insecure(host) && !registry.patiently(Self::speaks_tls)? {
             registry.base = format!("http://{host}");
         }
         Ok(registry)
@@ -118,7 +125,7 @@ impl Registry {
             path: path.to_owned(),
             credentials,
             authorization,
-            reached: false,
+            retries: 0,
         })
     }
 
@@ -126,13 +133,35 @@ impl Registry {
         let url = format!("{}/v2/", self.base);
         match self.transport.get(Request { url: &url, accept: "*/*", ..Request::default() }) {
             Ok(_) => Ok(true),
-            Err(PullError::Unreachable { source, registry })
-                if matches!(*source, ureq::Error::HostNotFound | ureq::Error::Timeout(_)) =>
-            {
-                Err(PullError::Unreachable { source, registry })
-            }
-            Err(PullError::Unreachable { .. }) => Ok(false),
+            // Who is reached and does not understand us.
+            Err(PullError::Unreachable { source, .. }) if is_answer(&source) => Ok(false),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Tries again what may pass.
+    fn patiently<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, PullError>,
+    ) -> Result<T, PullError> {
+        let mut failures = 0;
+        loop {
+            match attempt(self) {
+                Err(e) if failures < self.retries && self.may_pass(&e) => {
+                    log::debug!("{} is tried again: {}", self.name, e.chain());
+                    thread::sleep(retry_pause(failures));
+                    failures += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// A connection that is refused before there ever was an answer is an answer.
+    const fn may_pass(&self, e: &PullError) -> bool {
+        match e {
+            PullError::Refused { .. } => REGISTRY_FIRST_RETRIES < self.retries,
+            _ => e.may_pass(),
         }
     }
 
@@ -168,18 +197,9 @@ impl Registry {
         accept: &str,
         max: usize,
     ) -> Result<(Vec<u8>, String), PullError> {
-        let mut failures = 0;
-        loop {
-            let read = self.get(url, accept, 0).and_then(|answer| self.read_all(answer, max));
-            match read {
-                Err(e) if self.reached && e.may_pass() && failures < REGISTRY_RETRIES => {
-                    log::debug!("asking again for {url}: {}", e.chain());
-                    thread::sleep(retry_pause(failures));
-                    failures += 1;
-                }
-                result => return result,
-            }
-        }
+        self.patiently(|registry| {
+            registry.get(url, accept, 0).and_then(|answer| registry.read_all(answer, max))
+        })
     }
 
     /// A blob of `size` bytes from byte `from` on, when the registry can do that; tried once.
@@ -236,7 +256,7 @@ impl Registry {
     /// token has expired.
     fn get(&mut self, url: &str, accept: &str, from: u64) -> Result<Response<Body>, PullError> {
         let mut answer = self.send(url, accept, from)?;
-        self.reached = true;
+        self.retries = REGISTRY_RETRIES;
         if answer.status() == StatusCode::UNAUTHORIZED {
             self.log_in(&answer)?;
             answer = self.send(url, accept, from)?;
@@ -323,6 +343,22 @@ impl Registry {
 
     fn answer(&self, status: StatusCode) -> PullError {
         PullError::Answer { registry: self.name.clone(), status: status.as_u16() }
+    }
+}
+
+/// Whether somebody was there, and the connection failed on what was said.
+fn is_answer(e: &ureq::Error) -> bool {
+    match e {
+        ureq::Error::Io(e) => matches!(
+            e.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::InvalidData
+        ),
+        ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Protocol(_) => true,
+        _ => false,
     }
 }
 

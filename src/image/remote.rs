@@ -70,7 +70,9 @@ pub(super) fn pull(
             }
         }
     }
-    pull_from(image, &mut Registry::new(image, given, settings)?, root, install)
+    // What is here serves when the registry is away: no time is lost then.
+    let hurry = install.store.find(image).is_ok_and(|found| found.is_some());
+    pull_from(image, &mut Registry::new(image, given, settings, hurry)?, root, install)
 }
 
 fn pull_from(

@@ -103,6 +103,15 @@ pub(crate) struct Image {
 impl Image {
     /// Each layer holds one file of so many bytes that can not be packed.
     pub(crate) fn new(sizes: &[usize]) -> Self {
+        Self::with(sizes, true)
+    }
+
+    /// Without gzip.
+    pub(crate) fn plain(sizes: &[usize]) -> Self {
+        Self::with(sizes, false)
+    }
+
+    fn with(sizes: &[usize], gzip: bool) -> Self {
         let mut diff_ids = Vec::new();
         let mut layers = Vec::new();
         for (size, n) in sizes.iter().zip(1..) {
@@ -115,6 +124,10 @@ impl Image {
             builder.append_data(&mut header, format!("file{n}"), &content[..]).unwrap();
             let plain = builder.into_inner().unwrap();
             diff_ids.push(format!("\"{}\"", Digest::of(&plain)));
+            if !gzip {
+                layers.push(plain);
+                continue;
+            }
             let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
             packer.write_all(&plain).unwrap();
             layers.push(packer.finish().unwrap());
@@ -129,7 +142,8 @@ impl Image {
             .iter()
             .map(|layer| {
                 format!(
-                    r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{}","size":{}}}"#,
+                    r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar{}","digest":"{}","size":{}}}"#,
+                    if gzip { "+gzip" } else { "" },
                     Digest::of(layer),
                     layer.len()
                 )
