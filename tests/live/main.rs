@@ -27,6 +27,7 @@ mod harness;
 mod joining;
 mod logs;
 mod oracle;
+mod pulls;
 mod services;
 mod tasks;
 mod trust;
