@@ -98,6 +98,9 @@ pub(super) fn verify(expected: &Digest, bytes: &[u8]) -> Result<(), PullError> {
     }
 }
 
+/// A packed layer, opened.
+type Opened = Result<Box<dyn Read>, PullError>;
+
 /// Puts images into the store.
 pub(super) struct Install<'a> {
     pub(super) store: &'a Store,
@@ -115,7 +118,7 @@ impl Install<'_> {
         manifest_bytes: &[u8],
         manifest: &Manifest,
         config_bytes: &[u8],
-        open: &mut dyn FnMut(&Descriptor) -> Result<Box<dyn Read>, PullError>,
+        open: &mut dyn FnMut(&Descriptor) -> Opened,
     ) -> Result<Digest, PullError> {
         let config = self.check(manifest, config_bytes)?;
         for (layer, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {

@@ -159,10 +159,8 @@ impl Registry {
 
     /// A connection that is refused before there ever was an answer is an answer.
     const fn may_pass(&self, e: &PullError) -> bool {
-        match e {
-            PullError::Refused { .. } => REGISTRY_FIRST_RETRIES < self.retries,
-            _ => e.may_pass(),
-        }
+        let answered = REGISTRY_FIRST_RETRIES < self.retries;
+        e.may_pass() && (answered || !matches!(e, PullError::Refused { .. }))
     }
 
     /// The registry for messages: `host[:port]`.
@@ -348,18 +346,17 @@ impl Registry {
 
 /// Whether somebody was there, and the connection failed on what was said.
 fn is_answer(e: &ureq::Error) -> bool {
-    match e {
-        ureq::Error::Io(e) => matches!(
+    if let ureq::Error::Io(e) = e {
+        return matches!(
             e.kind(),
             io::ErrorKind::UnexpectedEof
                 | io::ErrorKind::ConnectionReset
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::BrokenPipe
                 | io::ErrorKind::InvalidData
-        ),
-        ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Protocol(_) => true,
-        _ => false,
+        );
     }
+    matches!(e, ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Protocol(_))
 }
 
 /// The pause after so many failures in a row before another try.

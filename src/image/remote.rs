@@ -270,14 +270,10 @@ fn take(work: &Work, layer: &Descriptor, install: &mut Install<'_>) -> Result<Pa
 
 /// Whether it is the layer's bytes that are to blame, not the disk.
 fn is_content(e: &PullError) -> bool {
-    match e {
-        PullError::Digest { .. } => true,
-        PullError::Layer(LayerError::Entry { source, .. }) => {
-            !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-        }
-        PullError::Layer(_) => true,
-        _ => false,
+    if let PullError::Layer(LayerError::Entry { source, .. }) = e {
+        return !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     }
+    matches!(e, PullError::Digest { .. } | PullError::Layer(_))
 }
 
 /// Fetches layers ahead of the main thread.

@@ -176,25 +176,22 @@ fn not_safe(from: &str, to: &str) -> PullError {
 
 pub(super) fn unreachable(registry: &str, e: ureq::Error) -> PullError {
     let registry = registry.to_owned();
-    match &e {
-        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
-            PullError::Refused { registry }
-        }
-        _ if is_certificate(&e) => PullError::Certificate { registry, source: Box::new(e) },
-        _ => PullError::Unreachable { registry, source: Box::new(e) },
+    if matches!(&e, ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused) {
+        PullError::Refused { registry }
+    } else if is_certificate(&e) {
+        PullError::Certificate { registry, source: Box::new(e) }
+    } else {
+        PullError::Unreachable { registry, source: Box::new(e) }
     }
 }
 
 /// Whether it is the server's certificate that is not accepted.
 fn is_certificate(e: &ureq::Error) -> bool {
     let refused = |e: &rustls::Error| matches!(e, rustls::Error::InvalidCertificate(_));
-    match e {
-        ureq::Error::Rustls(e) => refused(e),
-        ureq::Error::Io(e) => {
-            e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()).is_some_and(refused)
-        }
-        _ => false,
+    if let ureq::Error::Io(e) = e {
+        return e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()).is_some_and(refused);
     }
+    matches!(e, ureq::Error::Rustls(e) if refused(e))
 }
 
 fn agent(roots: RootCerts, unverified: bool) -> Agent {

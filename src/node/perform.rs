@@ -668,6 +668,18 @@ mod tests {
     }
 
     #[test]
+    fn with_the_policy_never_no_registry_is_asked() {
+        let Some(mut context) = context("never") else { return };
+        context.config.pull_policy = PullPolicy::Never;
+        let mut task = task();
+        let image = String::from("registry.invalid/x:1");
+        task.runtime = Runtime::Container(ContainerSpec { image, ..ContainerSpec::default() });
+        let reason = future::block_on(ensure_image(&context, &task)).unwrap_err();
+        assert_eq!(reason, "No such image: registry.invalid/x:1, and pull-policy is never");
+        fs::remove_dir_all(context.config.data_root.parent().unwrap()).unwrap();
+    }
+
+    #[test]
     fn a_container_that_can_not_be_asked_is_neither_stopped_nor_failed() {
         let Some(context) = context("unasked") else { return };
         let dir = task_dir(&context.config.exec_root, &task().id);
