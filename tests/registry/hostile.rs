@@ -111,14 +111,13 @@ fn a_layer_of_another_length_is_refused_before_it_comes() {
     }
     let scratch = Scratch::new("length");
     let image = Arc::new(Image::new(&[MB]));
-    for more in [-1_i64, 1] {
+    for wrong in [image.layers[0].len() - 1, image.layers[0].len() + 1] {
         let server = {
             let image = Arc::clone(&image);
             Server::start(&Arc::clone(&image), move |asked, wire| {
                 let layer = asked.is_layer(&image, 0);
                 if layer {
-                    let length = image.layers[0].len() as i64 + more;
-                    wire.head(200, &[("Content-Length", &length.to_string())]);
+                    wire.head(200, &[("Content-Length", &wrong.to_string())]);
                     wire.body(&image.layers[0]);
                 }
                 layer
@@ -305,7 +304,8 @@ fn an_overloaded_registry_is_asked_again() {
     let image = Image::new(&[1000]);
     let count = AtomicUsize::new(0);
     let server = Server::start(&image, move |asked, wire| {
-        let busy = !asked.path.ends_with("/v2/") && count.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        let busy =
+            !asked.path.ends_with("/v2/") && count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         if busy {
             let status = if is_manifest(asked) { 429 } else { 503 };
             wire.head(status, &[("Content-Length", "0")]);
