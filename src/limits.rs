@@ -295,7 +295,7 @@ pub const PARTIAL_SETTLES: Duration = Duration::from_secs(30);
 pub const PARTIAL_ROOM: u64 = 4;
 
 /// Tries in a row that bring nothing before a registry that had answered is given up; with
-/// [`REGISTRY_RETRY_MIN`] doubling, two minutes. Docker has 5 (moby `daemon/config/config.go`).
+/// [`REGISTRY_RETRY_MIN`] doubling, a minute and a half. Docker has 5 (moby `daemon/config/config.go`).
 pub const REGISTRY_RETRIES: u32 = 8;
 
 /// Tries of the very first request when no image of that name is here, so that a link that is down

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! blob → digest → gunzip/unzstd → diff id → tar → folder     in one pass, bounded buffers
+//!   └──► partial file                                        what came is not fetched again
 //! ```
 //! A layer becomes visible after both digests matched, the name after all layers. Together with
 //! `remote` it is the only part that talks to registries and reads archives; it may die at any

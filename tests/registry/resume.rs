@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,8 +19,8 @@ use edgeagent::{
 use crate::{
     server::Server,
     support::{
-        Image, Scratch, assert_failed, assert_here, finish, is_root, partial_bytes, partials, pull,
-        start,
+        Image, Scratch, assert_failed, assert_here, finish, is_root, partial_bytes, partials,
+        program, pull, start,
     },
 };
 
@@ -239,4 +240,40 @@ fn layers_come_side_by_side_and_at_the_rate_that_is_allowed() {
     assert!(matches!(event, FetchEvent::Done { .. }), "{event:?}");
     let took = began.elapsed();
     assert!(Duration::from_millis(1900) < took && took < Duration::from_secs(6), "{took:?}");
+}
+
+#[test]
+fn a_person_sees_how_far_a_pull_is() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new("bar");
+    let image = Image::new(&[2 * MB]);
+    let server = Server::good(&image);
+    for terminal in [false, true] {
+        let folder = |name: &str| scratch.path(&format!("{name}-{terminal}"));
+        let config = folder("agent.json");
+        let text = serde_json::json!({
+            "data-root": folder("data"), "exec-root": folder("run"), "max-download-rate": "1m",
+        });
+        fs::write(&config, text.to_string()).unwrap();
+        let words = ["--config", config.to_str().unwrap(), "image", "pull", &server.name()];
+        let output = if terminal {
+            let line = format!("{} {}", program().display(), words.join(" "));
+            Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap()
+        } else {
+            Command::new(program()).args(words).output().unwrap()
+        };
+        assert!(output.status.success(), "{output:?}");
+        let out = String::from_utf8(output.stdout).unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        if terminal {
+            assert!(out.contains("\r\x1b[K[====") && out.contains(" of 2.0 MB ("), "{out:?}");
+            assert!(out.ends_with(&format!("\r\x1b[K{}\r\n", server.name())), "{out:?}");
+        } else {
+            assert_eq!(out, format!("{}\n", server.name()));
+            assert!(err.lines().count() < 12 && err.contains(" of 2.0 MB ("), "{err:?}");
+            assert!(err.chars().all(|c| c == '\n' || !c.is_control()), "{err:?}");
+        }
+    }
 }
