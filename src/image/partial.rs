@@ -125,6 +125,10 @@ impl Partial {
     pub(super) fn remove(&mut self) {
         self.keep = false;
         self.len = 0;
+        // While it is open its pages would still be written; an empty file has none.
+        if let Err(e) = self.file.set_len(0) {
+            log::debug!("{} is not emptied: {e}", self.path.display());
+        }
         match fs::remove_file(&self.path) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
