@@ -14,6 +14,7 @@ mod image;
 mod link;
 mod logs;
 mod node;
+mod policy;
 mod registry;
 mod seal;
 mod secret;
@@ -23,8 +24,8 @@ mod time;
 
 pub use assignment::{AssignmentSet, Change, Config, Secret, SetKind};
 pub use bundle::{
-    Bundle, BundleFile, BundleMount, Exit, MountKind, NetworkMode, Propagation, Rlimit, RootFs,
-    Seccomp,
+    Bundle, BundleDevice, BundleFile, BundleMount, DeviceNode, Exit, MountKind, NetworkMode,
+    Propagation, Rlimit, RootFs, Seccomp,
 };
 pub use chain::chain;
 pub use identity::{Identity, NodeCertificate, PendingCertificate};
@@ -36,6 +37,7 @@ pub use node::{
     Availability, GenericResource, IssuanceState, NodeDescription, NodeRecord, NodeResources,
     NodeRole, Peer, Plugin, SessionMessage, TlsInfo, WeightedPeer,
 };
+pub use policy::{Policy, matches};
 pub use registry::{PullPolicy, RegistrySettings};
 pub use seal::{SealChoice, SealSettings};
 pub use secret::SecretBytes;
