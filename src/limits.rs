@@ -338,8 +338,54 @@ pub const FETCH_EVENT_MAX_BYTES: usize = 32 << 10;
 /// Longest error message of a fetch child, in bytes; the rest is cut off.
 pub const FETCH_MESSAGE_MAX_BYTES: usize = 2 << 10;
 
-/// A fetch child tells its progress each time so many bytes came.
-pub const FETCH_PROGRESS_BYTES: u64 = 1 << 20;
+/// A fetch child tells its progress at most this often.
+pub const FETCH_PROGRESS_PAUSE: Duration = Duration::from_millis(250);
+
+/// Bytes of a layer that are read at once: two TLS records.
+pub const FETCH_READ_BYTES: usize = 32 << 10;
+
+/// How often a fetch child looks whether another one is done with a layer that both want.
+pub const FETCH_TURN_PAUSE: Duration = Duration::from_millis(100);
+
+/// What came within this time is not on flash yet: the kernel writes data of this age (Linux
+/// `vm.dirty_expire_centisecs`). A layer that came faster is not written down twice.
+pub const PARTIAL_SETTLES: Duration = Duration::from_secs(30);
+
+/// Free space that there must be before a layer's packed bytes are kept beside the layer itself,
+/// in sizes of the packed layer: real layers unpack to two or three times their size.
+pub const PARTIAL_ROOM: u64 = 4;
+
+/// Tries in a row that bring nothing before a registry that had answered is given up; with
+/// [`REGISTRY_RETRY_MIN`] doubling, a minute and a half. Docker has 5 (moby `daemon/config/config.go`).
+pub const REGISTRY_RETRIES: u32 = 8;
+
+/// Tries of the very first request when no image of that name is here, so that a link that is down
+/// for three seconds rejects no task.
+pub const REGISTRY_FIRST_RETRIES: u32 = 3;
+
+/// The first pause before such a try; doubles up to [`REGISTRY_RETRY_MAX`].
+pub const REGISTRY_RETRY_MIN: Duration = Duration::from_millis(500);
+
+/// The longest such pause.
+pub const REGISTRY_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// A connection that brought so many bytes was worth making, and the tries are counted anew.
+pub const REGISTRY_PROGRESS_BYTES: u64 = 64 << 10;
+
+/// A connection that brings fewer bytes within [`REGISTRY_STALL_TIMEOUT`] is given up: GPRS brings
+/// a hundred times as many.
+pub const REGISTRY_STALL_BYTES: u64 = 4 << 10;
+
+/// Largest file of registry credentials, in bytes. A larger one fails the pull.
+pub const AUTH_FILE_MAX_BYTES: u64 = 256 << 10;
+
+/// Most layers that `max-concurrent-downloads` allows at a time: each is a thread and a connection
+/// in the fetch child, some 0.3 MB.
+pub const DOWNLOADS_MAX: usize = 8;
+
+/// Least bytes per second that `max-download-rate` takes: shared by [`DOWNLOADS_MAX`] layers it is
+/// still no stall.
+pub const DOWNLOAD_RATE_MIN: u64 = 4096;
 
 /// A registry must accept a connection within this time.
 pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -347,8 +393,9 @@ pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A registry must begin its answer within this time.
 pub const REGISTRY_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A registry that sends nothing for so long is given up.
-pub const REGISTRY_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection to a registry on which nothing comes for so long is given up: taking a layer up
+/// again costs little.
+pub const REGISTRY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Most redirects in a row, as Docker follows. One more fails the pull.
 pub const REGISTRY_REDIRECTS_MAX: usize = 10;

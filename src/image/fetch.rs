@@ -44,7 +44,7 @@ impl core::error::Error for FetchError {
     }
 }
 
-/// A running fetch. Dropping it kills the child; what it fetched so far is swept later.
+/// A running fetch. Dropping it kills the child; the packed bytes that it has are kept for the next one.
 #[derive(Debug)]
 pub struct Fetch {
     child: Option<Child>,

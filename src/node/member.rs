@@ -158,6 +158,8 @@ impl<'a> Member<'a> {
             program: Rc::clone(&state.program),
             pulling: Semaphore::new(1),
             pulled: RefCell::new(BTreeMap::new()),
+            pull: RefCell::new(None),
+            stale: RefCell::new(BTreeMap::new()),
         });
         let performer = Performer::new(Rc::clone(&executor), context, settled_sender);
         let publisher =
@@ -589,6 +591,8 @@ impl<'a> Member<'a> {
                 .records()
                 .filter(|record| record.status.state == TaskState::Running)
                 .count(),
+            pulls: self.performer.pulls(),
+            stale_images: self.performer.stale_images(),
             last_error: self.last_error.clone(),
             next_attempt_seconds: session
                 .next_attempt

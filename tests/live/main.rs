@@ -28,6 +28,7 @@ mod joining;
 mod logs;
 mod oracle;
 mod owner;
+mod pulls;
 mod services;
 mod tasks;
 mod trust;
