@@ -4,6 +4,7 @@
 //! A key that is unknown, given twice or holds a bad value is an error that names it: a typing
 //! mistake must not become a default. Nothing here is ever written.
 
+mod images;
 mod json;
 
 use core::fmt;
@@ -18,7 +19,7 @@ use std::{
 use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
-    model::{DnsConfig, GenericResource, SealChoice, SealSettings, Ulimit},
+    model::{DnsConfig, GenericResource, ImageSettings, SealChoice, SealSettings, Ulimit},
 };
 
 /// The configuration of a node, complete.
@@ -53,6 +54,8 @@ pub struct Config {
     pub hostname: Option<String>,
     /// `seal` and `tpm`: what seals the identity and the tasks.
     pub seal: SealSettings,
+    /// `additional-image-stores`, `image-max-age`, `image-min-free` and `image-quota`.
+    pub images: ImageSettings,
 }
 
 impl Default for Config {
@@ -72,6 +75,7 @@ impl Default for Config {
             cgroup_parent: "edgeagent".into(),
             hostname: None,
             seal: SealSettings::default(),
+            images: ImageSettings::default(),
         }
     }
 }
@@ -123,6 +127,7 @@ pub enum ConfigFault {
 }
 
 const KEYS: &[&str] = &[
+    "additional-image-stores",
     "bip",
     "cgroup-parent",
     "data-root",
@@ -134,6 +139,9 @@ const KEYS: &[&str] = &[
     "dns-search",
     "exec-root",
     "hostname",
+    "image-max-age",
+    "image-min-free",
+    "image-quota",
     "init",
     "insecure-registries",
     "labels",
@@ -254,6 +262,9 @@ impl Config {
                     .ok_or_else(|| bad(key, "\"auto\", \"tpm2\", \"credential\" or \"host\""))?;
             }
             "tpm" => self.seal.tpm = folder(key, value)?,
+            "additional-image-stores" | "image-max-age" | "image-min-free" | "image-quota" => {
+                images::set(&mut self.images, key, value)?;
+            }
             reserved => return Err(ConfigFault::NotSupported { key: reserved.to_owned() }),
         }
         Ok(())
@@ -395,15 +406,16 @@ fn object(
 }
 
 fn folder(key: &str, value: Json) -> Result<PathBuf, ConfigFault> {
-    let normal = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-    let is_folder = |path: &str| {
-        let path = Path::new(path);
-        path.is_absolute()
-            && path.parent().is_some()
-            && path.components().all(normal)
-            && !path.as_os_str().as_encoded_bytes().contains(&0)
-    };
     string(key, value, "an absolute path without `..`", is_folder).map(PathBuf::from)
+}
+
+fn is_folder(path: &str) -> bool {
+    let normal = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    let path = Path::new(path);
+    path.is_absolute()
+        && path.parent().is_some()
+        && path.components().all(normal)
+        && !path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
 fn labels(key: &str, value: Json) -> Result<BTreeMap<String, String>, ConfigFault> {

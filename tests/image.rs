@@ -12,7 +12,6 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::{
-    collections::BTreeSet,
     fs,
     net::TcpListener,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
@@ -23,7 +22,7 @@ use std::{
 
 use edgeagent::{
     image::{
-        Fetch, FetchEvent, FetchFailure, FetchRequest, Reference, Store, What, fetch,
+        Fetch, FetchEvent, FetchFailure, FetchRequest, Needed, Reference, Store, What, fetch,
         host_platform, platform_of_machine,
     },
     model::{Platform, SecretBytes},
@@ -277,7 +276,13 @@ fn listing(tree: &Path) -> Vec<String> {
 }
 
 fn start(store: &Path, platform: Platform, what: What) -> Fetch {
-    let request = FetchRequest { store: store.to_owned(), platform, what };
+    let request = FetchRequest {
+        store: store.to_owned(),
+        additional_stores: Vec::new(),
+        quota_bytes: None,
+        platform,
+        what,
+    };
     fetch(Path::new(env!("CARGO_BIN_EXE_edgeagent")), &request).unwrap()
 }
 
@@ -515,7 +520,7 @@ fn archives_are_loaded() {
         assert_eq!(image.manifest, manifest);
         assert_eq!(listing(&image.layers[0]), expected, "{name}");
         store.remove(&Reference::parse(name).unwrap()).unwrap();
-        store.prune(&BTreeSet::new(), &BTreeSet::new()).unwrap();
+        store.prune(&Needed::default()).unwrap();
         assert_eq!(fs::read_dir(store_path.join("layers")).unwrap().count(), 0);
     }
     let nothing = scratch.path("nothing.tar");

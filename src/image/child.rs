@@ -9,6 +9,7 @@
 use std::{
     cell::Cell,
     io::{self, Read, Write},
+    path::Path,
     process::ExitCode,
 };
 
@@ -18,16 +19,21 @@ use super::{
     archive::Spool,
     auth::Credentials,
     digest::{Digest, HashReader},
-    layer::unpack,
+    layer::{LayerError, unpack},
     manifest::{Configuration, Descriptor, Document, Manifest, ManifestError},
-    protocol::{FetchEvent, FetchRequest, What, read_request, write_event},
+    protocol::{FetchEvent, FetchFailure, FetchRequest, What, read_request, write_event},
     pull::PullError,
     reference::Reference,
     registry::Registry,
-    store::{NameRecord, Store},
+    store::{NameRecord, Store, StoreError},
+    sums::Sums,
+    tar::TarError,
 };
 use crate::{
-    limits::{FETCH_PROGRESS_BYTES, IMAGE_CONFIG_MAX_BYTES, LAYER_MAX_PACKED_BYTES},
+    limits::{
+        FETCH_PROGRESS_BYTES, IMAGE_CONFIG_MAX_BYTES, LAYER_FREE_BYTES, LAYER_MAX_BYTES,
+        LAYER_MAX_PACKED_BYTES, LAYER_RATIO_MAX,
+    },
     model::Platform,
 };
 
@@ -63,19 +69,54 @@ pub fn fetch_main() -> ExitCode {
 
 fn run(request: &FetchRequest, out: &mut dyn Write) -> Result<(Vec<String>, Digest), PullError> {
     let store = Store::open(&request.store).map_err(PullError::Store)?;
+    let store = store.over(&request.additional_stores);
     let _lock = store.lock_to_fetch().map_err(PullError::Store)?;
-    let mut install = Install { store: &store, platform: &request.platform, out };
+    let mut install = Install {
+        store: &store,
+        platform: &request.platform,
+        quota: request.quota_bytes,
+        loaded: matches!(request.what, What::Load { .. }),
+        out,
+    };
     match &request.what {
         What::Pull { reference, auth, insecure_registries, ca_file } => {
             let image = Reference::parse(reference).map_err(PullError::Reference)?;
+            // What a digest names is the same everywhere; a tag is the registry's to say.
+            if image.digest().is_some()
+                && let Some(manifest) = preloaded(request, &image, &mut install)?
+            {
+                return Ok((vec![image.to_string()], manifest));
+            }
             let credentials = Credentials::read(auth.expose());
             let mut registry =
                 Registry::new(&image, credentials, insecure_registries, ca_file.as_deref())?;
-            let manifest = pull(&image, &mut registry, &mut install)?;
+            let manifest = match pull(&image, &mut registry, &mut install) {
+                Err(e) if e.kind() == FetchFailure::Unreachable => {
+                    preloaded(request, &image, &mut install)?.ok_or(e)
+                }
+                result => result,
+            }?;
             Ok((vec![image.to_string()], manifest))
         }
+        What::Load { archive } if archive.is_dir() => Spool::layout(archive)?.install(&mut install),
         What::Load { archive } => Spool::read(archive, &store)?.install(&mut install),
     }
+}
+
+/// Takes the image out of an OCI layout of `additional-image-stores`, when one has it.
+fn preloaded(
+    request: &FetchRequest,
+    image: &Reference,
+    install: &mut Install<'_>,
+) -> Result<Option<Digest>, PullError> {
+    for folder in &request.additional_stores {
+        if folder.join("index.json").exists()
+            && let Some(manifest) = Spool::layout(folder)?.install_named(image, install)?
+        {
+            return Ok(Some(manifest));
+        }
+    }
+    Ok(None)
 }
 
 fn pull(
@@ -139,6 +180,8 @@ pub(super) struct Layer {
 pub(super) struct Install<'a> {
     pub(super) store: &'a Store,
     pub(super) platform: &'a Platform,
+    quota: Option<u64>,
+    loaded: bool,
     out: &'a mut dyn Write,
 }
 
@@ -155,7 +198,7 @@ impl Install<'_> {
         let config = Configuration::parse(config_bytes).map_err(PullError::Manifest)?;
         config.check(manifest, self.platform).map_err(PullError::Manifest)?;
         for (number, (layer, diff_id)) in (0..).zip(manifest.layers.iter().zip(&config.diff_ids)) {
-            if !self.store.has_layer(diff_id) {
+            if !self.store.has_sound_layer(diff_id) {
                 let source = open(layer)?;
                 self.layer(number, layer, diff_id, source)?;
             }
@@ -178,6 +221,7 @@ impl Install<'_> {
             target,
             manifest: manifest.clone(),
             id: id.clone(),
+            loaded: self.loaded,
         };
         self.store.publish_name(&record).map_err(PullError::Store)
     }
@@ -189,7 +233,44 @@ impl Install<'_> {
         diff_id: &Digest,
         source: Layer,
     ) -> Result<(), PullError> {
+        let room = match self.quota {
+            Some(quota) => {
+                let used = self.store.layers_bytes().map_err(PullError::Store)?;
+                quota.saturating_sub(used)
+            }
+            None => u64::MAX,
+        };
+        let ratio = layer.size.saturating_mul(LAYER_RATIO_MAX).max(LAYER_FREE_BYTES);
+        let max = ratio.min(LAYER_MAX_BYTES);
         let tree = self.store.temporary_folder().map_err(PullError::Store)?;
+        let result = self.unpack(number, layer, diff_id, source, (&tree, max.min(room)));
+        let result = match (result, self.quota) {
+            (Err(PullError::Layer(LayerError::TooLarge { .. })), Some(quota)) if room < max => {
+                Err(PullError::Store(StoreError::Quota { quota }))
+            }
+            (result, _) => result,
+        };
+        match result {
+            Ok(sums) => self.store.publish_layer(&tree, diff_id, &sums).map_err(PullError::Store),
+            Err(e) => {
+                // The next fetch would sweep it; until then it would fill the disk.
+                if let Err(leftover) = self.store.remove_tree(&tree) {
+                    log::warn!("leftover of a fetch stays path={} {leftover}", tree.display());
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Unpacks a layer and compares both digests.
+    fn unpack(
+        &mut self,
+        number: u32,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        source: Layer,
+        (tree, max): (&Path, u64),
+    ) -> Result<Sums, PullError> {
         let failed = Cell::new(false);
         let watched = Watched {
             inner: source.stream,
@@ -198,11 +279,11 @@ impl Install<'_> {
             out: &mut *self.out,
         };
         let mut packed = HashReader::new(watched, layer.size.min(LAYER_MAX_PACKED_BYTES));
-        let unpacked = unpack(&mut packed, &tree).and_then(|unpacked| {
-            let read = |e| super::layer::LayerError::Tar(super::tar::TarError::Read(e));
+        let unpacked = unpack(&mut packed, tree, max).and_then(|unpacked| {
+            let read = |e| LayerError::Tar(TarError::Read(e));
             packed.drain().map_err(read).map(|()| unpacked)
         });
-        let (found_diff_id, bytes) = unpacked.map_err(|source_error| match source.registry {
+        let (found_diff_id, sums) = unpacked.map_err(|source_error| match source.registry {
             Some(registry) if failed.get() => PullError::Broken { registry, source: source_error },
             Some(_) | None => PullError::Layer(source_error),
         })?;
@@ -212,7 +293,7 @@ impl Install<'_> {
                 return Err(PullError::Digest { expected: expected.clone(), found });
             }
         }
-        self.store.publish_layer(&tree, diff_id, bytes).map_err(PullError::Store)
+        Ok(sums)
     }
 }
 

@@ -3,7 +3,12 @@
 //! One turn: wait for the first of {deadline, link event, settled operation, renewal, question};
 //! sample both clocks once; hand the event to the core; do its outputs in order.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Arc,
+};
 
 use rustls::ClientConfig;
 use smol::{
@@ -119,6 +124,7 @@ impl<'a> Member<'a> {
             now,
         )));
         let (settled_sender, settled) = smol::channel::unbounded();
+        let (tidy, asked_to_tidy) = smol::channel::bounded(1);
         let context = Rc::new(Context {
             facts: RefCell::new(facts(&config, &description)),
             config: config.clone(),
@@ -128,8 +134,11 @@ impl<'a> Member<'a> {
             program: Rc::clone(&state.program),
             pulling: Semaphore::new(1),
             pulled: RefCell::new(BTreeMap::new()),
+            sound: RefCell::new(BTreeSet::new()),
+            tidy,
         });
-        let performer = Performer::new(Rc::clone(&executor), context, settled_sender);
+        let performer =
+            Performer::new(Rc::clone(&executor), context, settled_sender, asked_to_tidy);
         let publisher =
             Publisher::new(Rc::clone(&executor), Rc::clone(&agent), config.exec_root.clone());
         Ok(Self {

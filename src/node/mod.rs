@@ -6,6 +6,7 @@
 //! | [`enrol`] | from a join token to a sealed certificate; renewal |
 //! | `member` | the loop of a joined node |
 //! | `perform` | operations on tasks: image, spec and shim put together |
+//! | `images` | what tasks need of the image store, and when it is tidied |
 //! | `publish` | answers to `docker service logs` |
 //! | `describe` | what the node says of itself |
 //! | [`control`] | the socket that the short commands speak to |
@@ -13,6 +14,7 @@
 pub mod control;
 mod describe;
 pub mod enrol;
+mod images;
 mod member;
 mod perform;
 mod publish;
@@ -29,6 +31,7 @@ use std::{
 use smol::{Async, LocalExecutor, Timer, channel::Receiver, future};
 
 use self::member::report;
+pub(crate) use self::images::{needed, store as image_store};
 pub(crate) use self::perform::{pull_request, sweep};
 use self::{
     control::{Question, Request, Response, StatusReport, TaskReport},
@@ -156,7 +159,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     make_private_dir(&config.exec_root.join("tasks"))?;
     let _alone = lock(&config.exec_root)?;
     let state = NodeState {
-        images: Rc::new(Store::open(&config.data_root.join("images")).map_err(RunError::Images)?),
+        images: Rc::new(images::store(&config).map_err(RunError::Images)?),
         platform: image::host_platform(),
         program: Rc::new(Program::protect(&config.exec_root).map_err(RunError::Program)?),
         config,

@@ -21,7 +21,7 @@ use smol::{
     lock::Semaphore,
 };
 
-use super::clock;
+use super::{clock, images};
 use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
@@ -68,6 +68,18 @@ pub(super) struct Context {
     pub(super) pulling: Semaphore,
     /// When each reference was last pulled: twenty tasks of one service ask the registry once.
     pub(super) pulled: RefCell<BTreeMap<String, Instant>>,
+    /// Manifests of images whose layers were seen to be whole.
+    pub(super) sound: RefCell<BTreeSet<String>>,
+    /// Asks for old images to be looked for.
+    pub(super) tidy: Sender<()>,
+}
+
+impl Context {
+    /// Something was pulled or removed.
+    fn tidy(&self) {
+        // One request that waits is enough.
+        let _asked_already = self.tidy.try_send(());
+    }
 }
 
 /// Starts operations and keeps the controllers that rest.
@@ -79,6 +91,7 @@ pub(super) struct Performer {
     settled: Sender<Box<Settled>>,
     resting: BTreeMap<TaskId, Controller>,
     under_way: BTreeMap<TaskId, (Sender<()>, Running<()>)>,
+    _tidying: Running<()>,
 }
 
 impl Performer {
@@ -86,8 +99,17 @@ impl Performer {
         executor: Rc<LocalExecutor<'static>>,
         context: Rc<Context>,
         settled: Sender<Box<Settled>>,
+        asked_to_tidy: Receiver<()>,
     ) -> Self {
-        Self { executor, context, settled, resting: BTreeMap::new(), under_way: BTreeMap::new() }
+        let tidying = executor.spawn(images::keep_tidy(Rc::clone(&context), asked_to_tidy));
+        Self {
+            executor,
+            context,
+            settled,
+            resting: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            _tidying: tidying,
+        }
     }
 
     /// Begins `op` on the task; its record is read from the agent.
@@ -205,6 +227,10 @@ async fn equip(context: &Context, task: &Task, controller: &mut Controller) -> O
     // Prepared before the agent was restarted; or pruned since.
     let prepared = controller.image.take().or_else(|| local(context, task));
     let whole = prepared.filter(|image| image.layers.iter().all(|layer| layer.exists()));
+    let whole = match whole {
+        Some(image) => images::sound(context, image).await,
+        None => None,
+    };
     let image = match whole {
         Some(image) => Ok(image),
         None => ensure_image(context, task).await,
@@ -272,7 +298,10 @@ async fn remove(context: &Context, task: &Task, controller: &mut Controller) -> 
     let _stopped = shutdown(context, task, controller).await;
     controller.shim = None;
     match discard(&context.config, &task.id).await {
-        Ok(()) => Outcome::Done,
+        Ok(()) => {
+            context.tidy();
+            Outcome::Done
+        }
         Err(error) => Outcome::Temporary(format!("cannot remove the container: {error}")),
     }
 }
@@ -458,7 +487,10 @@ fn find(context: &Context, name: &Reference) -> Option<LocalImage> {
 /// is here is used as it is; a tag is always asked for, and what is here serves when that fails.
 async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, String> {
     let name = reference(task)?;
-    let local = find(context, &name);
+    let local = match find(context, &name) {
+        Some(image) => images::sound(context, image).await,
+        None => None,
+    };
     let immutable = name.digest().is_some() || name.image_id().is_some();
     if immutable && let Some(image) = local {
         return Ok(image);
@@ -478,6 +510,7 @@ async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, Stri
                 None => Err(format!("No such image: {name}: {reason}")),
             };
         }
+        context.tidy();
         let mut pulled = context.pulled.borrow_mut();
         // Only what was pulled a moment ago matters.
         if PULLED_MAX <= pulled.len() {
@@ -505,6 +538,8 @@ pub(crate) fn pull_request(
 ) -> FetchRequest {
     FetchRequest {
         store: config.data_root.join("images"),
+        additional_stores: config.images.additional_stores.clone(),
+        quota_bytes: config.images.quota_bytes,
         platform: platform.clone(),
         what: What::Pull {
             reference: name.to_string(),
@@ -571,6 +606,8 @@ mod tests {
             program: Rc::new(program),
             pulling: Semaphore::new(1),
             pulled: RefCell::new(BTreeMap::new()),
+            sound: RefCell::new(BTreeSet::new()),
+            tidy: smol::channel::bounded(1).0,
             agent: Rc::new(RefCell::new(agent)),
             config,
         })
