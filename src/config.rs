@@ -681,6 +681,7 @@ mod tests {
                 init: true,
                 cgroup_parent: "system/edge".into(),
                 hostname: Some("roof-1".into()),
+                images: ImageSettings::default(),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
             }
         );
@@ -716,7 +717,10 @@ mod tests {
         ] {
             assert_eq!(fault(text), message);
         }
-        assert!(fault(r#"{"storage-driver": "x"}"#).contains("allowed are bip, cgroup-parent"));
+        assert!(
+            fault(r#"{"storage-driver": "x"}"#)
+                .contains("allowed are additional-image-stores, bip, cgroup-parent")
+        );
     }
 
     #[test]

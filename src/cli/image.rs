@@ -7,7 +7,9 @@ use std::{
 
 use smol::future;
 
-use super::{Failure, ImageCommand, ImageLoad, ImageLs, ImagePrune, ImagePull, ImageRm, print, print_json};
+use super::{
+    Failure, ImageCommand, ImageLoad, ImageLs, ImagePrune, ImagePull, ImageRm, print, print_json,
+};
 use crate::{
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},

@@ -7,11 +7,7 @@ use super::{ConfigFault, bad, bytes, is_folder, json::Json, strings, text};
 use crate::model::ImageSettings;
 
 /// Takes one of the section's keys.
-pub(super) fn set(
-    settings: &mut ImageSettings,
-    key: &str,
-    value: Json,
-) -> Result<(), ConfigFault> {
+pub(super) fn set(settings: &mut ImageSettings, key: &str, value: Json) -> Result<(), ConfigFault> {
     const AGE: &str = r#"an age such as "30d" or "12h", or "0" for never"#;
     const BYTES: &str = r#"a string with a number of bytes, such as "512m"; "0" for none"#;
     if key == "additional-image-stores" {

@@ -31,8 +31,24 @@ use crate::limits::{
 };
 
 /// The parts of an archive.
-pub(super) struct Spool {
+pub(super) struct Spool<'a> {
     members: BTreeMap<String, Member>,
+    /// Where they lie until this is dropped, when they are copies.
+    _copies: Option<Copies<'a>>,
+}
+
+/// A temporary folder of a store.
+struct Copies<'a> {
+    store: &'a Store,
+    folder: PathBuf,
+}
+
+impl Drop for Copies<'_> {
+    fn drop(&mut self) {
+        if let Err(e) = self.store.remove_tree(&self.folder) {
+            log::warn!("copies of an archive stay path={} error={e}", self.folder.display());
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -56,12 +72,13 @@ struct SavedImage {
     layers: Option<Vec<String>>,
 }
 
-impl Spool {
+impl<'a> Spool<'a> {
     /// Reads the archive at `path` into a temporary folder of `store`.
-    pub(super) fn read(path: &Path, store: &Store) -> Result<Self, PullError> {
+    pub(super) fn read(path: &Path, store: &'a Store) -> Result<Self, PullError> {
         let failed = |source| PullError::Archive { path: path.to_owned(), source };
         let malformed = |e| PullError::Layer(LayerError::Tar(e));
         let folder = store.temporary_folder().map_err(PullError::Store)?;
+        let copies = Copies { store, folder: folder.clone() };
         let file = File::open(path).map_err(failed)?;
         let plain = HashReader::new(Unpacked::new(file).map_err(failed)?, LAYER_MAX_BYTES);
         let mut archive = Archive::new(plain);
@@ -96,7 +113,7 @@ impl Spool {
             };
             members.insert(name, member);
         }
-        Ok(Self { members })
+        Ok(Self { members, _copies: Some(copies) })
     }
 
     /// Takes an OCI layout in a folder as it is. The names of its blobs are believed only until
@@ -121,7 +138,7 @@ impl Spool {
             let member = Member::File { path: entry.path(), digest: digest.clone(), size };
             members.insert(blob_name(&digest), member);
         }
-        Ok(Self { members })
+        Ok(Self { members, _copies: None })
     }
 
     /// Puts the image that `reference` means into the store, under that name. Returns its

@@ -88,9 +88,10 @@ fn run(request: &FetchRequest, out: &mut dyn Write) -> Result<(Vec<String>, Dige
                 return Ok((vec![image.to_string()], manifest));
             }
             let credentials = Credentials::read(auth.expose());
-            let mut registry =
-                Registry::new(&image, credentials, insecure_registries, ca_file.as_deref())?;
-            let manifest = match pull(&image, &mut registry, &mut install) {
+            let pulled =
+                Registry::new(&image, credentials, insecure_registries, ca_file.as_deref())
+                    .and_then(|mut registry| pull(&image, &mut registry, &mut install));
+            let manifest = match pulled {
                 Err(e) if e.kind() == FetchFailure::Unreachable => {
                     preloaded(request, &image, &mut install)?.ok_or(e)
                 }

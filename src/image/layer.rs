@@ -129,7 +129,8 @@ fn unpack_into(source: impl Read, tree: &Tree, max: u64) -> Result<(Digest, Sums
     };
     let plain = HashReader::new(Unpacked::new(source).map_err(read)?, max);
     let mut archive = Archive::new(plain);
-    let mut layer = Layer { tree, folders: Vec::new(), folder_bytes: 0, content: Some(0), bytes: 0 };
+    let mut layer =
+        Layer { tree, folders: Vec::new(), folder_bytes: 0, content: Some(0), bytes: 0 };
     let mut count = 0;
     let parse = |e| match e {
         TarError::Read(e) => read(e),
@@ -569,9 +570,7 @@ mod tests {
         let (diff_id, sums) = unpack_into(&bytes[..], &tree, 1 << 30)?;
         assert_eq!((diff_id, sums.bytes), (Digest::of(&bytes), bytes.len() as u64));
         let root = fs::File::open(scratch.root()).unwrap();
-        let (shape, content) = sums::all(root.as_fd()).unwrap();
-        assert_eq!(shape, sums.shape);
-        assert!(items_of_earlier(scratch) || sums.content.is_none_or(|sum| sum == content));
+        assert_eq!(sums::shape(root.as_fd()).unwrap(), sums.shape);
         Ok(())
     }
 

@@ -444,7 +444,10 @@ impl Store {
     }
 
     /// Manifest and configuration, both verified; none when one is absent or damaged.
-    pub(super) fn parts(&self, digest: &Digest) -> Result<Option<(Manifest, Configuration)>, StoreError> {
+    pub(super) fn parts(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<(Manifest, Configuration)>, StoreError> {
         let Some(bytes) = self.blob(digest, MANIFEST_MAX_BYTES)? else { return Ok(None) };
         let Ok(Document::Manifest(manifest)) = Document::parse(&bytes) else { return Ok(None) };
         let Some(bytes) = self.blob(&manifest.config.digest, IMAGE_CONFIG_MAX_BYTES)? else {

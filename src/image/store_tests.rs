@@ -44,7 +44,8 @@ fn put(store: &Store, name: &str, content: &str) -> NameRecord {
     );
     let manifest = store.publish_blob(manifest.as_bytes()).unwrap();
     let reference = Reference::parse(name).unwrap().canonical();
-    let record = NameRecord { reference, target: Digest::of(b"index"), manifest, id, loaded: false };
+    let record =
+        NameRecord { reference, target: Digest::of(b"index"), manifest, id, loaded: false };
     store.publish_name(&record).unwrap();
     record
 }
@@ -116,10 +117,8 @@ fn pruning_keeps_what_a_name_or_a_task_needs() {
         assert!(store.remove(&Reference::parse(name).unwrap()).unwrap());
         assert!(!store.remove(&Reference::parse(name).unwrap()).unwrap());
     }
-    let needed = Needed {
-        manifests: BTreeSet::from([used.manifest.to_string()]),
-        ..Needed::default()
-    };
+    let needed =
+        Needed { manifests: BTreeSet::from([used.manifest.to_string()]), ..Needed::default() };
     let fetching = store.lock_to_fetch().unwrap();
     assert!(matches!(store.prune(&needed), Err(StoreError::Busy)));
     drop(fetching);
@@ -128,10 +127,8 @@ fn pruning_keeps_what_a_name_or_a_task_needs() {
     let layer = |content: &str| store.has_sound_layer(&Digest::of(content.as_bytes()));
     assert!(layer("named") && layer("used") && !layer("idle"));
     assert_eq!(store.digests_in("blobs/sha256").unwrap().len(), 4);
-    let unknown = Needed {
-        manifests: BTreeSet::from([Digest::of(b"?").to_string()]),
-        ..Needed::default()
-    };
+    let unknown =
+        Needed { manifests: BTreeSet::from([Digest::of(b"?").to_string()]), ..Needed::default() };
     assert_eq!(store.prune(&unknown).unwrap(), Pruned::default());
     assert!(layer("used"), "nothing goes while a manifest in use is unreadable");
 }
@@ -144,10 +141,16 @@ fn pruning_keeps_what_lies_below_a_container_whose_image_lost_its_name() {
     let reference = Reference::parse("app:latest").unwrap();
     let mounted = store.find(&reference).unwrap().unwrap().layers.into_iter().collect();
     put(&store, "app:latest", "new");
-    assert_eq!(store.prune(&Needed { layers: mounted, ..Needed::default() }).unwrap(), Pruned::default());
+    assert_eq!(
+        store.prune(&Needed { layers: mounted, ..Needed::default() }).unwrap(),
+        Pruned::default()
+    );
     assert!(store.has_sound_layer(&Digest::of(b"old")));
     let pruned = store.prune(&Needed::default()).unwrap();
-    assert_eq!(pruned, Pruned { layers: 1, bytes: 3, ..Pruned::default() }, "the container has ended");
+    assert_eq!(
+        pruned,
+        Pruned { layers: 1, bytes: 3, ..Pruned::default() },
+        "the container has ended"
+    );
     assert!(store.has_sound_layer(&Digest::of(b"new")));
 }
-

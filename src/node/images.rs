@@ -28,7 +28,8 @@ pub(crate) fn needed<'a>(
     store: &Store,
     tasks: impl Iterator<Item = &'a Task>,
 ) -> io::Result<Needed> {
-    let mut needed = Needed { layers: shim::layers_in_use(&config.exec_root)?, ..Needed::default() };
+    let mut needed =
+        Needed { layers: shim::layers_in_use(&config.exec_root)?, ..Needed::default() };
     for task in tasks {
         let Runtime::Container(spec) = &task.runtime else { continue };
         let Ok(name) = Reference::parse(&spec.image) else { continue };

@@ -30,8 +30,8 @@ use std::{
 
 use smol::{Async, LocalExecutor, Timer, channel::Receiver, future};
 
-use self::member::report;
 pub(crate) use self::images::{needed, store as image_store};
+use self::member::report;
 pub(crate) use self::perform::{pull_request, sweep};
 use self::{
     control::{Question, Request, Response, StatusReport, TaskReport},
@@ -48,7 +48,7 @@ use crate::{
     },
     rpc::TlsError,
     seal::{FileError, IdentityStore, Machine, OpenError, SealError, Sealer, TaskStore, Tier},
-    shim::Program,
+    shim::{self, Program, Storage},
     sys,
 };
 
@@ -164,6 +164,15 @@ pub fn run(config: Config) -> Result<(), RunError> {
         program: Rc::new(Program::protect(&config.exec_root).map_err(RunError::Program)?),
         config,
     };
+    match shim::storage(&state.config.data_root) {
+        Ok(Storage::Overlay) => {}
+        Ok(Storage::Copy { reason }) => log::warn!(
+            "each container copies its whole image, for the storage of {} is not fit for overlayfs: \
+             {reason}",
+            state.config.data_root.display()
+        ),
+        Err(error) => log::warn!("it can not be told whether overlayfs works here: {error}"),
+    }
     let machine = Machine::this();
     let sealer = Sealer::settle(&state.config.data_root, &machine, &state.config.seal)
         .map_err(RunError::Seal)?;
