@@ -3,7 +3,11 @@
 //! ext4 and btrfs are real ones in files, mounted by loop devices; where overlayfs can not lie
 //! (over overlayfs, or on one without attributes) the image is copied.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where something unexpected happens"
+)]
 #![expect(clippy::print_stdout, reason = "what is left out is said")]
 #![expect(clippy::disallowed_methods, reason = "the bench waits with a bound")]
 

@@ -4,7 +4,11 @@
 //! that changes something. What a cut may take beyond that is told by the trace: data that was
 //! not synced, and names that were not. The store is in memory, where no sync costs anything.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where something unexpected happens"
+)]
 #![expect(clippy::print_stdout, reason = "a skipped test says so, and cuts are counted")]
 
 #[path = "images/mod.rs"]

@@ -181,3 +181,71 @@ fn check(map: &[Extent], size: u64, stored: u64) -> Result<(), TarError> {
     }
     if data == stored { Ok(()) } else { Err(bad) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map_of(records: &[(&str, &str)], stored: u64, content: &[u8]) -> Option<Vec<Extent>> {
+        let mut taken = Records::default();
+        for (key, value) in records {
+            taken.take(key.as_bytes(), value.as_bytes()).ok()?;
+        }
+        taken.finish(stored, &mut &content[..]).ok()?.map(|sparse| sparse.map)
+    }
+
+    #[test]
+    fn maps_are_read_in_every_form() {
+        let want = Some(vec![(0, 3), (10, 4)]);
+        let old = [
+            ("size", "20"),
+            ("offset", "0"),
+            ("numbytes", "3"),
+            ("offset", "10"),
+            ("numbytes", "4"),
+        ];
+        assert_eq!(map_of(&old, 7, b""), want);
+        assert_eq!(
+            map_of(&[("size", "20"), ("map", "0,3,10,4"), ("numblocks", "2")], 7, b""),
+            want
+        );
+        let mut content = b"2\n0\n3\n10\n4\n".to_vec();
+        content.resize(512, 0);
+        let new = [("major", "1"), ("minor", "0"), ("realsize", "20"), ("name", "x")];
+        assert_eq!(map_of(&new, 512 + 7, &content), want);
+    }
+
+    #[test]
+    fn maps_that_readers_disagree_about_are_refused() {
+        for (map, stored) in [
+            ("0,3,2,4", 7),
+            ("10,4,0,3", 7),
+            ("0,3,18,4", 7),
+            ("0,3,10,4", 8),
+            ("0,3,10,4", 6),
+            ("0,3,10", 3),
+            ("0,3,-10,4", 7),
+            ("18446744073709551615,2", 2),
+            ("", 0),
+        ] {
+            assert_eq!(map_of(&[("size", "20"), ("map", map)], stored, b""), None, "{map}");
+        }
+        for records in [
+            &[("map", "0,3")][..],
+            &[("size", "20"), ("map", "0,3"), ("numblocks", "2")],
+            &[("size", "20"), ("offset", "0"), ("offset", "1"), ("numbytes", "3")],
+            &[("size", "20"), ("numbytes", "3")],
+            &[("size", "20"), ("offset", "0")],
+            &[("size", "20"), ("major", "2"), ("map", "0,3")],
+            &[("size", "20"), ("unknown", "1")],
+        ] {
+            assert_eq!(map_of(records, 3, b""), None, "{records:?}");
+        }
+        let new = [("major", "1"), ("realsize", "20")];
+        for text in ["1\n0\n3", "9999999999999999999999\n", "x\n", "70000\n0\n0\n"] {
+            let mut content = text.as_bytes().to_vec();
+            content.resize(512, b'0');
+            assert_eq!(map_of(&new, 512 + 3, &content), None, "{text}");
+        }
+    }
+}

@@ -1,9 +1,16 @@
 //! Tests of the store and of its garbage.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use super::*;
-use crate::image::garbage::{Needed, Pruned};
+use crate::{
+    image::garbage::{Needed, Pruned},
+    limits::PARTIAL_MAX_AGE,
+    model::ImageSettings,
+};
 
 struct Scratch(PathBuf);
 
@@ -153,4 +160,96 @@ fn pruning_keeps_what_lies_below_a_container_whose_image_lost_its_name() {
         "the container has ended"
     );
     assert!(store.has_sound_layer(&Digest::of(b"new")));
+}
+
+const DAY: i64 = 24 * 3600;
+
+/// The names that are left.
+fn names(store: &Store) -> Vec<String> {
+    store.list().unwrap().iter().map(|one| one.reference.to_string()).collect()
+}
+
+/// Sets the last use, in seconds since 1970.
+fn use_at(path: &Path, seconds: u64) {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    File::open(path).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn images_that_nobody_used_for_long_go_unless_they_are_needed_or_were_loaded() {
+    let scratch = Scratch::new("age");
+    let store = Store::open(&scratch.0).unwrap();
+    let needed = put(&store, "needed:1", "a");
+    let loaded = put(&store, "loaded:1", "b");
+    store.publish_name(&NameRecord { loaded: true, ..loaded.clone() }).unwrap();
+    let (old, new) = (put(&store, "old:1", "c"), put(&store, "new:1", "d"));
+    for (record, at) in [(&needed, 1), (&loaded, 1), (&old, 1), (&new, 5)] {
+        use_at(&store.name_path(&record.reference), 1_000_000 + at * 86_400);
+    }
+    let settings = ImageSettings {
+        max_age: Some(Duration::from_secs(30 * 86_400)),
+        min_free_bytes: 0,
+        ..ImageSettings::default()
+    };
+    let needs =
+        Needed { manifests: BTreeSet::from([needed.manifest.to_string()]), ..Needed::default() };
+    let collect = |days: i64| {
+        store.collect(&settings, &needs, UnixTime::from_seconds(1_000_000 + days * DAY)).unwrap()
+    };
+    assert_eq!(collect(31), Pruned::default(), "not a second longer than said");
+    // A clock that is behind keeps everything.
+    assert_eq!(collect(-9), Pruned::default());
+    assert_eq!(collect(33), Pruned { images: 1, layers: 1, bytes: 1 });
+    assert_eq!(names(&store), ["loaded:1", "needed:1", "new:1"]);
+    // A use is noted, but not each one.
+    let image = store.find(&Reference::parse("new:1").unwrap()).unwrap().unwrap();
+    let used = || fs::metadata(store.name_path(&new.reference)).unwrap().mtime();
+    store.touch(&image, UnixTime::from_seconds(1_000_000 + 5 * DAY + DAY - 1)).unwrap();
+    assert_eq!(used(), 1_000_000 + 5 * DAY);
+    store.touch(&image, UnixTime::from_seconds(1_000_000 + 40 * DAY)).unwrap();
+    assert_eq!(used(), 1_000_000 + 40 * DAY);
+    assert_eq!(collect(60), Pruned::default());
+}
+
+#[test]
+fn images_make_room_in_the_order_of_their_use() {
+    let scratch = Scratch::new("room");
+    let store = Store::open(&scratch.0).unwrap();
+    for (name, content, at) in [("b:1", "bbb", 2), ("a:1", "aaa", 3), ("c:1", "ccc", 1)] {
+        let record = put(&store, name, content);
+        use_at(&store.name_path(&record.reference), at * 86_400);
+    }
+    let now = UnixTime::from_seconds(4 * DAY);
+    let mut settings =
+        ImageSettings { min_free_bytes: 0, quota_bytes: Some(9), ..ImageSettings::default() };
+    let collect =
+        |settings: &ImageSettings| store.collect(settings, &Needed::default(), now).unwrap();
+    assert_eq!(collect(&settings), Pruned::default());
+    settings.quota_bytes = Some(8);
+    assert_eq!(collect(&settings), Pruned { images: 1, layers: 1, bytes: 3 });
+    assert_eq!(names(&store), ["a:1", "b:1"]);
+    // No disk is that large: everything goes that may.
+    let partial = scratch.0.join("partial");
+    fs::create_dir(&partial).unwrap();
+    fs::write(partial.join("half"), "").unwrap();
+    settings.min_free_bytes = u64::MAX;
+    assert_eq!(collect(&settings), Pruned { images: 2, layers: 2, bytes: 6 });
+    assert_eq!(fs::read_dir(&partial).unwrap().count(), 0);
+    assert_eq!(store.digests_in("blobs/sha256").unwrap(), []);
+}
+
+#[test]
+fn downloads_that_nobody_goes_on_with_are_removed() {
+    let scratch = Scratch::new("partial");
+    let store = Store::open(&scratch.0).unwrap();
+    let partial = scratch.0.join("partial");
+    fs::create_dir(&partial).unwrap();
+    for (name, at) in [("old", 0), ("new", 1000)] {
+        fs::write(partial.join(name), "").unwrap();
+        use_at(&partial.join(name), at);
+    }
+    let settings = ImageSettings { min_free_bytes: 0, ..ImageSettings::default() };
+    let now = i64::try_from(PARTIAL_MAX_AGE.as_secs()).unwrap() + 1;
+    store.collect(&settings, &Needed::default(), UnixTime::from_seconds(now)).unwrap();
+    assert!(!partial.join("old").exists() && partial.join("new").exists());
 }

@@ -184,10 +184,10 @@ fn entry(path: &[u8], stat: &Stat, more: &[u8]) -> u64 {
         i64::from(stat.st_mode),
         i64::from(stat.st_uid),
         i64::from(stat.st_gid),
-        i64::from(size),
+        size,
         i64::try_from(links).unwrap_or(i64::MAX),
         i64::try_from(stat.st_rdev).unwrap_or(i64::MAX),
-        i64::from(stat.st_mtime),
+        stat.st_mtime,
         i64::try_from(stat.st_mtime_nsec).unwrap_or(i64::MAX),
         i64::try_from(more.len()).unwrap_or(i64::MAX),
     ] {

@@ -23,12 +23,9 @@ pub(crate) struct Scratch(pub(crate) PathBuf);
 impl Scratch {
     /// In memory: what is written here is written thousands of times.
     pub(crate) fn in_memory(name: &str) -> Self {
-        Self::at(&Path::new("/dev/shm").join(format!("edgeagent-{name}-{}", std::process::id())))
-    }
-
-    pub(crate) fn at(path: &Path) -> Self {
-        fs::create_dir_all(path).unwrap();
-        Self(path.to_owned())
+        let path = Path::new("/dev/shm").join(format!("edgeagent-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
