@@ -11,9 +11,9 @@
     reason = "a test ends where something unexpected happens"
 )]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
+#![expect(clippy::disallowed_methods, reason = "dockerd is waited for with a bound")]
 
 #[path = "images/mod.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
 mod images;
 
 use std::{

@@ -24,6 +24,11 @@ impl Scratch {
         self.0.join("root")
     }
 
+    fn assert_shape(&self, sums: Sums) {
+        let root = fs::File::open(self.root()).unwrap();
+        assert_eq!(sums::shape(root.as_fd()).unwrap(), sums.shape);
+    }
+
     fn assert_untouched(&self) {
         assert_eq!(fs::read(self.0.join("outside")).unwrap(), b"untouched");
         assert_eq!(fs::read_dir(&self.0).unwrap().count(), 2);
@@ -78,8 +83,7 @@ fn apply(scratch: &Scratch, resolver: Resolver, items: &[Item<'_>]) -> Result<()
     let tree = Tree::with(&scratch.root(), resolver).map_err(|e| failed(b".", e.into()))?;
     let (diff_id, sums) = unpack_into(&bytes[..], &tree, 1 << 30)?;
     assert_eq!((diff_id, sums.bytes), (Digest::of(&bytes), bytes.len() as u64));
-    let root = fs::File::open(scratch.root()).unwrap();
-    assert_eq!(sums::shape(root.as_fd()).unwrap(), sums.shape);
+    scratch.assert_shape(sums);
     Ok(())
 }
 
