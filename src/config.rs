@@ -5,7 +5,9 @@
 //! mistake must not become a default. Nothing here is ever written.
 
 mod images;
+mod join;
 mod json;
+mod policy;
 
 use core::fmt;
 use std::{
@@ -16,10 +18,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+pub use self::join::{JoinFile, manager_address};
 use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
-    model::{DnsConfig, GenericResource, ImageSettings, SealChoice, SealSettings, Ulimit},
+    model::{DnsConfig, GenericResource, ImageSettings, Policy, SealChoice, SealSettings, Ulimit},
 };
 
 /// The configuration of a node, complete.
@@ -52,6 +55,10 @@ pub struct Config {
     pub cgroup_parent: String,
     /// `hostname`: in place of the kernel's.
     pub hostname: Option<String>,
+    /// `admission`, `devices`, `device-classes` and `limits-without-controller`.
+    pub policy: Policy,
+    /// `join-file`: the provisioning file that a node without identity joins with, once.
+    pub join_file: PathBuf,
     /// `seal` and `tpm`: what seals the identity and the tasks.
     pub seal: SealSettings,
     /// `additional-image-stores`, `image-max-age`, `image-min-free` and `image-quota`.
@@ -74,6 +81,8 @@ impl Default for Config {
             init: false,
             cgroup_parent: "edgeagent".into(),
             hostname: None,
+            policy: Policy::default(),
+            join_file: "/etc/edgeagent/join.json".into(),
             seal: SealSettings::default(),
             images: ImageSettings::default(),
         }
@@ -94,8 +103,11 @@ pub struct ConfigError {
 pub enum ConfigFault {
     /// The file was asked for and can not be read.
     Read(io::Error),
-    /// It is larger than [`CONFIG_MAX_BYTES`].
-    TooLarge,
+    /// It is too large.
+    TooLarge {
+        /// What is allowed, in bytes.
+        limit: usize,
+    },
     /// It is not JSON, or not an object.
     Syntax(serde_json::Error),
     /// No such key.
@@ -111,6 +123,11 @@ pub enum ConfigFault {
     Twice {
         /// The key.
         key: String,
+    },
+    /// A key must stand there and does not.
+    Missing {
+        /// The key.
+        key: &'static str,
     },
     /// A value is not allowed.
     Value {
@@ -128,12 +145,15 @@ pub enum ConfigFault {
 
 const KEYS: &[&str] = &[
     "additional-image-stores",
+    "admission",
     "bip",
     "cgroup-parent",
     "data-root",
     "debug",
     "default-address-pools",
     "default-ulimits",
+    "device-classes",
+    "devices",
     "dns",
     "dns-opts",
     "dns-search",
@@ -144,7 +164,9 @@ const KEYS: &[&str] = &[
     "image-quota",
     "init",
     "insecure-registries",
+    "join-file",
     "labels",
+    "limits-without-controller",
     "log-opts",
     "node-generic-resources",
     "registry-mirrors",
@@ -195,7 +217,7 @@ impl Config {
     /// [`ConfigFault`].
     pub fn parse(text: &[u8]) -> Result<Self, ConfigFault> {
         if CONFIG_MAX_BYTES < text.len() {
-            return Err(ConfigFault::TooLarge);
+            return Err(ConfigFault::TooLarge { limit: CONFIG_MAX_BYTES });
         }
         let Object(entries) = serde_json::from_slice(text).map_err(ConfigFault::Syntax)?;
         let mut config = Self::default();
@@ -256,10 +278,14 @@ impl Config {
                     is_hostname,
                 )?);
             }
+            "join-file" => self.join_file = folder(key, value)?,
             "seal" => {
                 self.seal.choice = text(&value)
                     .and_then(seal_choice)
                     .ok_or_else(|| bad(key, "\"auto\", \"tpm2\", \"credential\" or \"host\""))?;
+            }
+            "admission" | "devices" | "device-classes" | "limits-without-controller" => {
+                policy::set(&mut self.policy, key, value)?;
             }
             "tpm" => self.seal.tpm = folder(key, value)?,
             "additional-image-stores" | "image-max-age" | "image-min-free" | "image-quota" => {
@@ -583,8 +609,8 @@ impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(_) => f.write_str("the configuration can not be read"),
-            Self::TooLarge => {
-                write!(f, "the configuration is larger than {CONFIG_MAX_BYTES} bytes")
+            Self::TooLarge { limit } => {
+                write!(f, "the configuration is larger than {limit} bytes")
             }
             Self::Syntax(_) => f.write_str("the configuration must be one JSON object"),
             Self::UnknownKey { key, suggestion: Some(suggestion), .. } => {
@@ -594,6 +620,7 @@ impl fmt::Display for ConfigFault {
                 write!(f, "unknown key \"{key}\"; allowed are {}", allowed.join(", "))
             }
             Self::Twice { key } => write!(f, "key \"{key}\" stands there twice"),
+            Self::Missing { key } => write!(f, "key \"{key}\" is missing"),
             Self::Value { key, allowed } => {
                 write!(f, "bad value for \"{key}\": it must be {allowed}")
             }
@@ -609,9 +636,10 @@ impl core::error::Error for ConfigFault {
         match self {
             Self::Read(cause) => Some(cause),
             Self::Syntax(cause) => Some(cause),
-            Self::TooLarge
+            Self::TooLarge { .. }
             | Self::UnknownKey { .. }
             | Self::Twice { .. }
+            | Self::Missing { .. }
             | Self::Value { .. }
             | Self::NotSupported { .. } => None,
         }
@@ -646,7 +674,7 @@ mod tests {
                                 "nofile": {"Name": "nofile", "Soft": 64, "Hard": 64}},
             "log-opts": {"max-size": "10m", "max-file": "3"}, "debug": true,
             "node-generic-resources": ["gpu=2", "camera=front", "camera=back"], "init": true,
-            "cgroup-parent": "system/edge", "hostname": "roof-1", "seal": "tpm2", "tpm": "/dev/tpmrm1"
+            "cgroup-parent": "system/edge", "hostname": "roof-1", "join-file": "/boot/edge.json", "seal": "tpm2", "tpm": "/dev/tpmrm1"
         }"#,
         )
         .unwrap();
@@ -655,6 +683,7 @@ mod tests {
         assert_eq!(
             config,
             Config {
+                policy: Policy::default(),
                 data_root: "/data/edge".into(),
                 exec_root: "/run/edge".into(),
                 labels: [("place", "roof=top"), ("x", "")]
@@ -682,6 +711,7 @@ mod tests {
                 cgroup_parent: "system/edge".into(),
                 hostname: Some("roof-1".into()),
                 images: ImageSettings::default(),
+                join_file: "/boot/edge.json".into(),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
             }
         );
@@ -719,7 +749,7 @@ mod tests {
         }
         assert!(
             fault(r#"{"storage-driver": "x"}"#)
-                .contains("allowed are additional-image-stores, bip, cgroup-parent")
+                .contains("allowed are additional-image-stores, admission, bip, cgroup-parent")
         );
     }
 
@@ -736,6 +766,7 @@ mod tests {
             ("init", &["null"]),
             ("cgroup-parent", &[r#""/abs""#, r#""a/../b""#, r#""""#]),
             ("seal", &[r#""tpm""#, r#""HOST""#, r#""""#, "true"]),
+            ("join-file", &[r#""join.json""#, r#""""#, "1"]),
             ("tpm", &[r#""tpmrm0""#, r#""tcp:127.0.0.1:2321""#, r#""/dev/../x""#, "0"]),
             ("hostname", &[r#""""#, r#""a b""#, r#""-a""#]),
             ("node-generic-resources", &[r#"["gpu"]"#, r#"["gpu=-1"]"#, r#"["g=1","g=x"]"#]),
@@ -769,7 +800,7 @@ mod tests {
             assert_eq!(fault(text), "the configuration must be one JSON object", "{text:?}");
         }
         let large = " ".repeat(CONFIG_MAX_BYTES) + "{}";
-        assert!(matches!(Config::parse(large.as_bytes()), Err(ConfigFault::TooLarge)));
+        assert!(matches!(Config::parse(large.as_bytes()), Err(ConfigFault::TooLarge { .. })));
         let deep = r#"{"dns":"#.to_owned() + &"[".repeat(10_000);
         assert!(matches!(Config::parse(deep.as_bytes()), Err(ConfigFault::Syntax(_))));
     }

@@ -34,7 +34,7 @@ use rustix::{
     thread::UnshareFlags,
 };
 
-pub(crate) use cgroup::Cgroup;
+pub(crate) use cgroup::{Cgroup, has_controller};
 pub use plain::{Storage, storage};
 pub(crate) use process::exit_code;
 

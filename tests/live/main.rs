@@ -27,6 +27,8 @@ mod harness;
 mod joining;
 mod logs;
 mod oracle;
+mod owner;
 mod services;
 mod tasks;
 mod trust;
+mod vm;
