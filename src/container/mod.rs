@@ -13,6 +13,7 @@ mod copy;
 mod device;
 mod mounts;
 mod names;
+mod plain;
 mod process;
 mod resolve;
 mod seccomp;
@@ -34,6 +35,7 @@ use rustix::{
 };
 
 pub(crate) use cgroup::{Cgroup, has_controller};
+pub use plain::{Storage, storage};
 pub(crate) use process::exit_code;
 
 use crate::{

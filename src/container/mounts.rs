@@ -29,7 +29,7 @@ use rustix::{
 
 use super::{
     cgroup::{Cgroup, Hierarchy},
-    copy, errno_text, names,
+    copy, errno_text, names, plain,
     resolve::{self, Missing},
 };
 use crate::{
@@ -146,8 +146,9 @@ fn open_shared(bundle: &Bundle) -> Result<Vec<(usize, OwnedFd)>, String> {
     Ok(found)
 }
 
-/// Mounts image and writable layer on `dir/rootfs`. Short links in `dir/l` stand for the layers,
-/// for all options of a mount must fit into one page, and a path may hold a comma.
+/// Mounts image and writable layer on `dir/rootfs`; where overlayfs can not, a copy of the image in
+/// the writable layer's place. Short links in `dir/l` stand for the layers, for all options of a
+/// mount must fit into one page, and a path may hold a comma.
 fn overlay(bundle: &Bundle) -> Result<OwnedFd, String> {
     let mut lower: Vec<PathBuf> = bundle.root.layers.iter().rev().cloned().collect();
     let empty = bundle.dir.join("empty");
@@ -181,11 +182,22 @@ fn overlay(bundle: &Bundle) -> Result<OwnedFd, String> {
     let options = CString::new(options).map_err(|_| "bad layer path".to_owned())?;
     let root = bundle.dir.join("rootfs");
     let open = || -> io::Result<OwnedFd> {
-        mount("overlay", &root, "overlay", MountFlags::empty(), options.as_c_str())?;
+        let fit = plain::marks(&writable.join("work"));
+        let mounted = fit.and_then(|()| {
+            mount("overlay", &root, "overlay", MountFlags::empty(), options.as_c_str())
+        });
         std::env::set_current_dir("/")?;
+        match mounted {
+            Err(e) if fit.is_err() || plain::is_unfit(e) => {
+                let upper = writable.join("upper");
+                plain::merge(&bundle.root.layers, &upper)?;
+                mount_bind(&upper, &root)?;
+            }
+            result => result?,
+        }
         resolve::host(&root)
     };
-    open().map_err(|e| failed("mount the overlay root", &e))
+    open().map_err(|e| failed("mount the root file system", &e))
 }
 
 struct Tree<'a> {

@@ -30,7 +30,7 @@ pub use bundle::{
 pub use chain::chain;
 pub use identity::{Identity, NodeCertificate, PendingCertificate};
 pub use ids::{ConfigId, ContainerId, IdError, NodeId, SecretId, ServiceId, SessionId, TaskId};
-pub use image::{Empty, ImageConfig, ImageHealth, LocalImage, Platform};
+pub use image::{Empty, ImageConfig, ImageHealth, ImageSettings, LocalImage, Platform};
 pub use link::LinkLoss;
 pub use logs::{LogLine, LogOptions, LogSelector, LogStream, LogSubscription};
 pub use node::{

@@ -7,7 +7,12 @@ mod rejoin;
 mod standing;
 mod trust;
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Arc,
+};
 
 use rustls::ClientConfig;
 use smol::{
@@ -149,6 +154,7 @@ impl<'a> Member<'a> {
             now,
         )));
         let (settled_sender, settled) = smol::channel::unbounded();
+        let (tidy, asked_to_tidy) = smol::channel::bounded(1);
         let context = Rc::new(Context {
             facts: RefCell::new(facts(&config, &description)),
             config: config.clone(),
@@ -160,8 +166,11 @@ impl<'a> Member<'a> {
             pulled: RefCell::new(BTreeMap::new()),
             pull: RefCell::new(None),
             stale: RefCell::new(BTreeMap::new()),
+            sound: RefCell::new(BTreeSet::new()),
+            tidy,
         });
-        let performer = Performer::new(Rc::clone(&executor), context, settled_sender);
+        let performer =
+            Performer::new(Rc::clone(&executor), context, settled_sender, asked_to_tidy);
         let publisher =
             Publisher::new(Rc::clone(&executor), Rc::clone(&agent), config.exec_root.clone());
         Ok(Self {
@@ -257,8 +266,7 @@ impl<'a> Member<'a> {
         };
         // What the manager sends may have no end, so all others come before it, and the clock
         // has its turn as often as it does.
-        future::or(future::or(question, news), future::or(settled, future::race(link, timer)))
-            .await
+        future::or(future::or(question, news), future::or(settled, future::race(link, timer))).await
     }
 
     fn handle(&mut self, event: Event) {

@@ -24,7 +24,7 @@ use smol::{
 use super::{
     clock,
     control::{PullReport, StaleImage},
-    devices,
+    devices, images,
 };
 use crate::{
     agent::{Agent, Op, Outcome, Settlement},
@@ -77,6 +77,18 @@ pub(super) struct Context {
     pub(super) pull: RefCell<Option<PullReport>>,
     /// Images that a task uses although their registry could not be asked, and why.
     pub(super) stale: RefCell<BTreeMap<String, String>>,
+    /// Manifests of images whose layers were seen to be whole.
+    pub(super) sound: RefCell<BTreeSet<String>>,
+    /// Asks for old images to be looked for.
+    pub(super) tidy: Sender<()>,
+}
+
+impl Context {
+    /// Something was pulled or removed.
+    fn tidy(&self) {
+        // One request that waits is enough.
+        let _asked_already = self.tidy.try_send(());
+    }
 }
 
 /// Starts operations and keeps the controllers that rest.
@@ -88,6 +100,7 @@ pub(super) struct Performer {
     settled: Sender<Box<Settled>>,
     resting: BTreeMap<TaskId, Controller>,
     under_way: BTreeMap<TaskId, (Sender<()>, Running<()>)>,
+    _tidying: Running<()>,
 }
 
 impl Performer {
@@ -95,8 +108,17 @@ impl Performer {
         executor: Rc<LocalExecutor<'static>>,
         context: Rc<Context>,
         settled: Sender<Box<Settled>>,
+        asked_to_tidy: Receiver<()>,
     ) -> Self {
-        Self { executor, context, settled, resting: BTreeMap::new(), under_way: BTreeMap::new() }
+        let tidying = executor.spawn(images::keep_tidy(Rc::clone(&context), asked_to_tidy));
+        Self {
+            executor,
+            context,
+            settled,
+            resting: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            _tidying: tidying,
+        }
     }
 
     /// Begins `op` on the task; its record is read from the agent.
@@ -236,6 +258,10 @@ async fn equip(context: &Context, task: &Task, controller: &mut Controller) -> O
     // Prepared before the agent was restarted; or pruned since.
     let prepared = controller.image.take().or_else(|| local(context, task));
     let whole = prepared.filter(|image| image.layers.iter().all(|layer| layer.exists()));
+    let whole = match whole {
+        Some(image) => images::sound(context, image).await,
+        None => None,
+    };
     let image = match whole {
         Some(image) => Ok(image),
         None => ensure_image(context, task).await,
@@ -303,7 +329,10 @@ async fn remove(context: &Context, task: &Task, controller: &mut Controller) -> 
     let _stopped = shutdown(context, task, controller).await;
     controller.shim = None;
     match discard(&context.config, &task.id).await {
-        Ok(()) => Outcome::Done,
+        Ok(()) => {
+            context.tidy();
+            Outcome::Done
+        }
         Err(error) => Outcome::Temporary(format!("cannot remove the container: {error}")),
     }
 }
@@ -486,7 +515,10 @@ fn find(context: &Context, name: &Reference) -> Option<LocalImage> {
 /// what is here serves when that fails.
 async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, String> {
     let name = reference(task)?;
-    let local = find(context, &name);
+    let local = match find(context, &name) {
+        Some(image) => images::sound(context, image).await,
+        None => None,
+    };
     let immutable = name.digest().is_some() || name.image_id().is_some();
     let policy = context.config.pull_policy;
     if (immutable || policy != PullPolicy::Always)
@@ -526,6 +558,9 @@ async fn ask(context: &Context, task: &Task, name: &Reference) -> Option<String>
         return failure.clone();
     }
     let failure = pull(context, task, name).await.err();
+    if failure.is_none() {
+        context.tidy();
+    }
     remember(&mut context.pulled.borrow_mut(), key, (clock().mono, failure.clone()));
     failure
 }
@@ -574,6 +609,8 @@ pub(crate) fn pull_request(
 ) -> FetchRequest {
     FetchRequest {
         store: config.data_root.join("images"),
+        additional_stores: config.images.additional_stores.clone(),
+        quota_bytes: config.images.quota_bytes,
         platform: platform.clone(),
         what: What::Pull {
             reference: name.to_string(),
@@ -647,6 +684,8 @@ mod tests {
             pulled: RefCell::new(BTreeMap::new()),
             pull: RefCell::new(None),
             stale: RefCell::new(BTreeMap::new()),
+            sound: RefCell::new(BTreeSet::new()),
+            tidy: smol::channel::bounded(1).0,
             agent: Rc::new(RefCell::new(agent)),
             config,
         })
