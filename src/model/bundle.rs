@@ -3,7 +3,7 @@
 //! It plays the part of an OCI bundle, but travels through an inherited descriptor and never
 //! touches a disk, for it holds secrets.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,62 @@ pub struct Bundle {
     pub stop_grace_seconds: Option<u32>,
     /// Bytes that the log of this task may hold.
     pub log_max_bytes: u64,
+    /// How to find out whether it works; absent: it works as long as it runs.
+    pub health: Option<HealthCheck>,
+}
+
+/// A health check, complete (moby `daemon/health.go`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// Program and arguments, at least one. It is healthy when this ends with 0.
+    pub argv: Vec<String>,
+    /// From the end of one probe, or the start of the container, to the next.
+    pub interval: Duration,
+    /// After this a probe is killed and has failed.
+    pub timeout: Duration,
+    /// Failures in a row that make it unhealthy; at least one.
+    pub retries: u32,
+    /// Failures of probes that begin within this do not count until one has succeeded.
+    pub start_period: Duration,
+    /// The interval for as long as they do not.
+    pub start_interval: Duration,
+}
+
+/// What the probes of a container say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// Nothing yet.
+    Starting,
+    /// The last ones that count succeeded.
+    Healthy,
+    /// As many in a row failed as the check allows.
+    Unhealthy,
+}
+
+impl HealthStatus {
+    /// Docker's word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// The health of a container, with the last probe that changed it or failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What the probes say.
+    pub status: HealthStatus,
+    /// Failures in a row that counted.
+    pub failing_streak: u32,
+    /// Exit code of that probe; -1 when it took too long; absent before the first.
+    pub exit_code: Option<i32>,
+    /// What it printed, at most [`crate::limits::PROBE_OUTPUT_MAX_BYTES`].
+    pub output: String,
 }
 
 /// The root file system: read-only layers and one writable folder.

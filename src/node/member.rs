@@ -128,6 +128,7 @@ impl<'a> Member<'a> {
             program: Rc::clone(&state.program),
             pulling: Semaphore::new(1),
             pulled: RefCell::new(BTreeMap::new()),
+            health: RefCell::new(BTreeMap::new()),
         });
         let performer = Performer::new(Rc::clone(&executor), context, settled_sender);
         let publisher =
@@ -446,10 +447,20 @@ impl<'a> Member<'a> {
         self.adopt_identity();
     }
 
+    fn tasks(&self) -> Vec<TaskReport> {
+        let agent = self.agent.borrow();
+        let tasks = agent.records().map(|record| {
+            let lives = !record.status.state.is_terminal();
+            let health = self.performer.health(&record.task.id).filter(|_| lives);
+            TaskReport { health, ..report(record) }
+        });
+        tasks.collect()
+    }
+
     fn answer(&mut self, question: Question) {
         let response = match question.request {
             Request::Status => Response::Status(Box::new(self.status())),
-            Request::Tasks => Response::Tasks(self.agent.borrow().records().map(report).collect()),
+            Request::Tasks => Response::Tasks(self.tasks()),
             Request::IdentityChanged => Response::Done,
             Request::Leave => {
                 if !self.leaving {
@@ -573,6 +584,7 @@ pub(super) fn report(record: &TaskRecord) -> TaskReport {
         exit_code: container
             .filter(|_| status.state.is_terminal())
             .map(|container| container.exit_code),
+        health: None,
     }
 }
 

@@ -19,11 +19,12 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, WaitOptions, WaitStatus},
+    process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group},
 };
 
 use super::{
     frame::{self, Decoder, Event, Request},
+    health::{self, Monitor},
     lines::Lines,
     record::{self, Started},
 };
@@ -106,6 +107,28 @@ struct Output {
     lines: Lines,
 }
 
+/// A health probe that runs.
+struct Probe {
+    pid: Pid,
+    began: Duration,
+    /// When it is killed; absent once it was.
+    deadline: Option<Duration>,
+    /// Absent once it was closed at the other end.
+    pipe: Option<OwnedFd>,
+    output: health::Output,
+}
+
+/// The container's health: the check, what a probe needs to become a process of the container,
+/// and the probe that runs.
+struct Care {
+    monitor: Monitor,
+    /// Without secrets, and with the probe's arguments.
+    bundle: Bundle,
+    probe: Option<Probe>,
+    /// The container is being stopped: nothing is probed any more.
+    stopping: bool,
+}
+
 struct Connection {
     stream: UnixStream,
     decoder: Decoder,
@@ -121,11 +144,15 @@ struct Shim {
     outputs: [Output; 2],
     /// Held so that the program's standard input stays open.
     _input: Option<OwnedFd>,
+    /// Where a terminal comes from, until the program runs.
+    console: Option<UnixStream>,
     state: State,
     container: Option<crate::model::ContainerId>,
     started: Option<Started>,
     /// When to send SIGKILL, on the monotonic clock.
     kill_at: Option<Duration>,
+    /// Absent without a health check.
+    care: Option<Box<Care>>,
 }
 
 /// What woke the loop.
@@ -135,6 +162,7 @@ struct Ready {
     accept: bool,
     report: bool,
     outputs: [bool; 2],
+    probe: bool,
     connections: Vec<bool>,
 }
 
@@ -158,50 +186,74 @@ impl Shim {
             log: None,
             outputs: [output(LogStream::Stdout), output(LogStream::Stderr)],
             _input: None,
+            console: None,
             state: State::Idle,
             container: None,
             started: None,
             kill_at: None,
+            care: None,
         }
     }
 
     /// Begins the container. Takes the bundle, so that its secrets are gone when this returns.
     fn start(&mut self, bundle: Bundle) -> Result<(), Failure> {
         let kernel = |e: io::Error| Failure::from(container::errno_text(&e));
-        if bundle.tty {
-            return Err(Failure::from("a terminal (tty) is not supported".to_owned()));
-        }
         let log = Writer::open(&self.dir.join("log"), bundle.log_max_bytes)
             .map_err(|e| Failure::from(format!("open the log: {}", container::errno_text(&e))))?;
         self.log = Some(log);
         let cgroup =
             Cgroup::of(&bundle.cgroup_parent, bundle.container.as_str()).map_err(kernel)?;
         let made = cgroup.create(&bundle);
-        let cgroup = self.cgroup.insert(cgroup);
+        self.cgroup = Some(cgroup);
         made?;
-        let (output_read, output) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| kernel(e.into()))?;
-        let (error_read, error) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| kernel(e.into()))?;
-        let input = if bundle.open_stdin {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| kernel(e.into()))?;
-            self._input = Some(write);
-            read
-        } else {
-            let flags = OFlags::RDWR | OFlags::CLOEXEC;
-            rustix::fs::open("/dev/null", flags, Mode::empty()).map_err(|e| kernel(e.into()))?
-        };
-        for (output, pipe) in self.outputs.iter_mut().zip([output_read, error_read]) {
-            rustix::io::ioctl_fionbio(&pipe, true).map_err(|e| kernel(e.into()))?;
-            output.pipe = Some(pipe);
-        }
-        let starting =
-            container::start(&bundle, cgroup, Stdio { input, output, error }).map_err(|e| {
+        let starting = {
+            let stdio = self.stdio(&bundle).map_err(kernel)?;
+            let Some(cgroup) = &self.cgroup else { return Err(kernel(io::ErrorKind::NotFound.into())) };
+            container::start(&bundle, cgroup, stdio).map_err(|e| {
                 Failure::from(format!("start the container: {}", container::errno_text(&e)))
-            })?;
+            })?
+        };
         rustix::io::ioctl_fionbio(&starting.report, true).map_err(|e| kernel(e.into()))?;
-        self.container = Some(bundle.container);
+        self.container = Some(bundle.container.clone());
+        self.care = care(bundle);
         let pid = starting.pid;
         let ticks = start_ticks(pid).unwrap_or_default();
         self.state = State::Starting { pid, ticks, report: starting.report, said: Vec::new() };
+        Ok(())
+    }
+
+    /// The program's ends of what this keeps.
+    fn stdio(&mut self, bundle: &Bundle) -> io::Result<Stdio> {
+        if bundle.tty {
+            let (ours, theirs) = UnixStream::pair()?;
+            self.console = Some(ours);
+            return Ok(Stdio::Terminal(theirs));
+        }
+        let (output_read, output) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (error_read, error) = pipe_with(PipeFlags::CLOEXEC)?;
+        let input = if bundle.open_stdin {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            self._input = Some(write);
+            read
+        } else {
+            rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?
+        };
+        for (output, pipe) in self.outputs.iter_mut().zip([output_read, error_read]) {
+            rustix::io::ioctl_fionbio(&pipe, true)?;
+            output.pipe = Some(pipe);
+        }
+        Ok(Stdio::Files([input, output, error]))
+    }
+
+    /// Takes over the terminal of a program that runs now: all that it prints is one stream.
+    fn take_terminal(&mut self) -> io::Result<()> {
+        let Some(console) = self.console.take() else { return Ok(()) };
+        let terminal = container::receive_terminal(&console)?;
+        rustix::io::ioctl_fionbio(&terminal, true)?;
+        // Held even when nobody has it open inside, for that would hang it up.
+        self._input = Some(terminal.try_clone()?);
+        let [output, _] = &mut self.outputs;
+        output.pipe = Some(terminal);
         Ok(())
     }
 
@@ -225,8 +277,10 @@ impl Shim {
                 self.kill_at = None;
                 self.signal(SIGKILL);
             }
+            self.look_after(ready.probe);
             if ready.signals {
                 self.drain_signals();
+                self.reap_probe()?;
                 if let Some(status) = self.reap()? {
                     let failure = self.read_report()?;
                     return self.finish(Some(status), failure);
@@ -237,7 +291,11 @@ impl Shim {
 
     fn wait(&self) -> io::Result<Ready> {
         let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let timeout = self.kill_at.map(|at| {
+        let probe = self.care.as_ref().and_then(|care| match &care.probe {
+            Some(probe) => probe.deadline,
+            None => self.started.as_ref().filter(|_| !care.stopping).map(|_| care.monitor.next()),
+        });
+        let timeout = [self.kill_at, probe].into_iter().flatten().min().map(|at| {
             let left = at.saturating_sub(monotonic());
             Timespec::try_from(left).unwrap_or(none)
         });
@@ -249,6 +307,10 @@ impl Shim {
             fds.push(PollFd::new(report, PollFlags::IN));
         }
         for pipe in self.outputs.iter().filter_map(|o| o.pipe.as_ref()) {
+            fds.push(PollFd::new(pipe, PollFlags::IN));
+        }
+        let probe = self.probe_pipe();
+        if let Some(pipe) = probe {
             fds.push(PollFd::new(pipe, PollFlags::IN));
         }
         for connection in &self.connections {
@@ -268,6 +330,7 @@ impl Shim {
         for (output, ready) in self.outputs.iter().zip(&mut ready.outputs) {
             *ready = output.pipe.is_some() && next();
         }
+        ready.probe = probe.is_some() && next();
         ready.connections = self.connections.iter().map(|_| next()).collect();
         Ok(ready)
     }
@@ -293,11 +356,19 @@ impl Shim {
         // The pipe also ends when that process was killed before exec: then it counts as a
         // program that was killed at once.
         self.state = State::Running { pid };
+        if let Err(e) = self.take_terminal() {
+            log::debug!("no terminal error={e}");
+        }
         if let Some(container) = self.container.clone() {
             let pid = pid.as_raw_nonzero().get();
             let started = Started { container, pid, start_ticks, at: record::wall_clock() };
             record::write_started(&self.dir, &started)?;
             self.started = Some(started.clone());
+            if let Some(care) = &mut self.care {
+                care.monitor.begin(monotonic());
+                let health = care.monitor.health().clone();
+                self.tell(&Event::Health(health));
+            }
             self.tell(&Event::Started(started));
         }
         // Most of what ran so far will not run again, and this process may live for years.
@@ -331,7 +402,11 @@ impl Shim {
                     output.lines.push(buffer.get(..count).unwrap_or_default(), &mut append);
                 }
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-                Err(_) => output.pipe = None,
+                // How a terminal says that nobody has it open.
+                Err(_) => {
+                    output.lines.finish(&mut append);
+                    output.pipe = None;
+                }
             }
         }
     }
@@ -344,6 +419,11 @@ impl Shim {
             return;
         }
         let mut connection = Connection { stream, decoder: Decoder::default() };
+        if let Some(care) = self.care.as_ref().filter(|_| self.started.is_some())
+            && !connection.send(&Event::Health(care.monitor.health().clone()))
+        {
+            return;
+        }
         if let Some(started) = &self.started
             && !connection.send(&Event::Started(started.clone()))
         {
@@ -366,7 +446,70 @@ impl Shim {
         }
     }
 
+    fn probe_pipe(&self) -> Option<&OwnedFd> {
+        self.care.as_ref()?.probe.as_ref()?.pipe.as_ref()
+    }
+
+    /// Begins the next probe when it is time, reads what the one that runs prints, and kills one
+    /// that takes too long, with its group.
+    fn look_after(&mut self, ready: bool) {
+        let (State::Running { pid: init }, Some(care), Some(cgroup)) =
+            (&self.state, &mut self.care, &self.cgroup)
+        else {
+            return;
+        };
+        let now = monotonic();
+        if let Some(probe) = &mut care.probe {
+            if ready {
+                probe.read();
+            }
+            if probe.deadline.is_some_and(|at| at <= now) {
+                probe.kill();
+            }
+        } else if care.monitor.next() <= now && !care.stopping {
+            match Probe::begin(care, cgroup, *init, now) {
+                Ok(probe) => care.probe = Some(probe),
+                Err(e) => {
+                    let text = format!("cannot start the probe: {e}");
+                    if care.monitor.probed(now, None, text, monotonic()) {
+                        let health = care.monitor.health().clone();
+                        self.tell(&Event::Health(health));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the end of a probe in. The container itself can not end before.
+    fn reap_probe(&mut self) -> io::Result<()> {
+        let Some(care) = &mut self.care else { return Ok(()) };
+        let Some(probe) = &mut care.probe else { return Ok(()) };
+        let Some((_, status)) = rustix::process::waitpid(Some(probe.pid), WaitOptions::NOHANG)?
+        else {
+            return Ok(());
+        };
+        probe.read();
+        let (code, before) = match probe.deadline {
+            Some(_) => (container::exit_code(status), ""),
+            None => (None, "Health check exceeded timeout"),
+        };
+        let text = probe.output.text(before);
+        let began = probe.began;
+        care.probe = None;
+        if !care.stopping && care.monitor.probed(began, code, text, monotonic()) {
+            let health = care.monitor.health().clone();
+            self.tell(&Event::Health(health));
+        }
+        Ok(())
+    }
+
     fn stop(&mut self, signal: i32, grace: Option<u32>) {
+        if let Some(care) = &mut self.care {
+            care.stopping = true;
+            if let Some(probe) = &mut care.probe {
+                probe.kill();
+            }
+        }
         match self.state {
             // It has no program yet that could end well.
             State::Idle | State::Starting { .. } => self.signal(SIGKILL),
@@ -462,6 +605,53 @@ impl Shim {
             *ready = output.pipe.is_some() && events.next().unwrap_or_default();
         }
         Ok(ready)
+    }
+}
+
+/// What probes need of a bundle, when it has a check; its secrets end here.
+fn care(bundle: Bundle) -> Option<Box<Care>> {
+    let check = bundle.health.clone()?;
+    let bundle = Bundle {
+        argv: check.argv.clone(),
+        files: Vec::new(),
+        mounts: Vec::new(),
+        hosts: Vec::new(),
+        init: false,
+        tty: false,
+        ..bundle
+    };
+    Some(Box::new(Care { monitor: Monitor::new(check, monotonic()), bundle, probe: None, stopping: false }))
+}
+
+impl Probe {
+    fn begin(care: &Care, cgroup: &Cgroup, init: Pid, now: Duration) -> io::Result<Self> {
+        let (pipe, output) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        let pid = container::probe(&care.bundle, cgroup, init, output)?;
+        let deadline = Some(now.saturating_add(care.monitor.check().timeout));
+        Ok(Self { pid, began: now, deadline, pipe: Some(pipe), output: health::Output::default() })
+    }
+
+    /// Reads no more than a pipe holds, for a child of it may go on writing.
+    fn read(&mut self) {
+        let mut buffer = [0; limits::PROBE_OUTPUT_MAX_BYTES];
+        for _ in 0..limits::PROBE_READS_MAX {
+            let Some(pipe) = &self.pipe else { return };
+            match rustix::io::read(pipe, &mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(count) => self.output.push(buffer.get(..count).unwrap_or_default()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// With all that it started and that is still in its group.
+    fn kill(&mut self) {
+        self.deadline = None;
+        // It may have no group of its own yet, or have ended.
+        let _no_group = kill_process_group(self.pid, Signal::KILL);
+        let _ended = kill_process(self.pid, Signal::KILL);
     }
 }
 

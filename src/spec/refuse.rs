@@ -1,7 +1,7 @@
 //! What this node can not do yet: each is refused by name.
 
 use super::SpecError;
-use crate::model::{ContainerSpec, ImageConfig, NetworkMode, PublishMode, SeccompChoice, Task};
+use crate::model::{ContainerSpec, NetworkMode, PublishMode, SeccompChoice, Task};
 
 /// Refuses what the task itself asks for.
 pub(super) fn check(task: &Task, spec: &ContainerSpec) -> Result<(), SpecError> {
@@ -9,12 +9,6 @@ pub(super) fn check(task: &Task, spec: &ContainerSpec) -> Result<(), SpecError> 
     let no = SpecError::unsupported;
     if task.ports.iter().any(|port| port.mode == PublishMode::Host) {
         return Err(no("--publish mode=host", "use --network host, or another node"));
-    }
-    if spec.tty {
-        return Err(no("--tty", "leave it out"));
-    }
-    if spec.health.as_ref().is_some_and(|health| probes(&health.test)) {
-        return Err(no("--health-cmd", "use --no-healthcheck"));
     }
     if spec.isolation {
         return Err(SpecError::invalid("invalid isolation on linux: it is an option of Windows"));
@@ -42,19 +36,6 @@ pub(super) fn custom_seccomp() -> SpecError {
     )
 }
 
-/// Refuses what the image brings along.
-pub(super) fn image(spec: &ContainerSpec, image: &ImageConfig) -> Result<(), SpecError> {
-    let own = spec.health.as_ref().map(|health| health.test.as_slice()).unwrap_or_default();
-    let images = image.healthcheck.as_ref().and_then(|health| health.test.as_deref());
-    if own.is_empty() && probes(images.unwrap_or_default()) {
-        return Err(SpecError::unsupported(
-            "the image's HEALTHCHECK",
-            "switch it off with --no-healthcheck",
-        ));
-    }
-    Ok(())
-}
-
 /// The container's network namespace.
 pub(super) fn network(task: &Task) -> Result<NetworkMode, SpecError> {
     for network in &task.networks {
@@ -68,9 +49,4 @@ pub(super) fn network(task: &Task) -> Result<NetworkMode, SpecError> {
         return Err(SpecError::unsupported(option, "use --network host, or another node"));
     }
     Ok(if task.networks.is_empty() { NetworkMode::Isolated } else { NetworkMode::Host })
-}
-
-/// Whether a health check's test is one.
-fn probes(test: &[String]) -> bool {
-    test.first().is_some_and(|word| word != "NONE")
 }

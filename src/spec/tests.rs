@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::{
-    BindOptions, Empty, FileReference, FileTarget, HealthSpec, ImageConfig, ImageHealth, Mount,
+    BindOptions, Empty, FileReference, FileTarget, ImageConfig, Mount,
     MountKind, MountSource, NetworkAttachment, NodeId, Platform, PortConfig, PortProtocol,
     PublishMode, ResourceLimits, Secret, SecretBytes, SecretId, ServiceId, TaskId, TaskState,
     TaskStatus, TmpfsOptions, VolumeOptions,
@@ -116,6 +116,8 @@ fn the_environment_is_dockers() {
     let bundle = made(&task(spec), image).unwrap();
     assert_eq!(bundle.env, s(&["PATH=/bin", "A=spec", "T=web.2.task=2", "B=image"]));
     assert_eq!(bundle.hostname, "0123456789ab");
+    let bundle = made(&task(ContainerSpec { tty: true, ..ContainerSpec::default() }), sh()).unwrap();
+    assert_eq!(bundle.env.last().unwrap(), "TERM=xterm");
     let bad = ContainerSpec { env: s(&["=x"]), ..ContainerSpec::default() };
     let error = made(&task(bad), sh()).unwrap_err().to_string();
     assert_eq!(error, "invalid environment variable: =x");
@@ -191,10 +193,7 @@ fn wrong_mounts_are_refused_with_dockers_texts() {
 #[test]
 fn what_this_node_can_not_do_is_refused_by_name() {
     let default = ContainerSpec::default;
-    let health = HealthSpec { test: s(&["CMD", "true"]), ..HealthSpec::default() };
     let mut tasks = vec![
-        (task(ContainerSpec { tty: true, ..default() }), "--tty"),
-        (task(ContainerSpec { health: Some(health), ..default() }), "--health-cmd"),
         (task(ContainerSpec { isolation: true, ..default() }), "isolation"),
     ];
     let mut port = task(default());
@@ -212,11 +211,6 @@ fn what_this_node_can_not_do_is_refused_by_name() {
         let error = check(&task, &node()).unwrap_err().to_string();
         assert!(error.contains(option), "{error}");
     }
-    let test = |words| Some(ImageHealth { test: Some(s(words)), ..ImageHealth::default() });
-    let image = ImageConfig { healthcheck: test(&["CMD", "true"]), ..sh() };
-    assert!(made(&task(default()), image.clone()).is_err());
-    let none = HealthSpec { test: s(&["NONE"]), ..HealthSpec::default() };
-    assert!(made(&task(ContainerSpec { health: Some(none), ..default() }), image).is_ok());
 }
 
 #[test]

@@ -119,6 +119,7 @@ impl Bench {
             stop_signal: 15,
             stop_grace_seconds: Some(10),
             log_max_bytes: 1 << 20,
+            health: None,
         }
     }
 
