@@ -165,11 +165,15 @@ pub enum MountKind {
         propagation: Propagation,
         /// With the mounts below it.
         recursive: bool,
+        /// Fill it from the image while it is empty, for it stands for a volume.
+        populate: bool,
     },
     /// A folder that is made when missing, and filled from the image while it is empty.
     Volume {
         /// `/data-root/volumes/<name>/data`.
         source: PathBuf,
+        /// What of it is shown, relative and without `..`; empty: all. Must exist.
+        subpath: String,
         /// Fill it from the image.
         populate: bool,
         /// Delete it with the container.
@@ -183,6 +187,10 @@ pub enum MountKind {
         mode: Option<u32>,
         /// Allow programs.
         exec: bool,
+        /// Owner and group of its root; absent: root's, or the image's when it is filled.
+        owner: Option<(u32, u32)>,
+        /// Fill it from the image, for it stands for a volume.
+        populate: bool,
     },
 }
 

@@ -12,6 +12,7 @@ mod error;
 mod expand;
 mod files;
 mod health;
+mod local_volume;
 mod mounts;
 mod names;
 mod process;

@@ -151,16 +151,27 @@ fn mounts_are_cleaned_ordered_and_completed_from_the_image() {
     let built = made(&task, image.clone()).unwrap().mounts;
     let targets: Vec<_> = built.iter().map(|mount| mount.target.as_str()).collect();
     assert_eq!(targets, ["/anon", "/t", "/vol", "/x/y/z"]);
-    let MountKind::Volume { source, anonymous: true, populate: true } = &built[0].kind else {
+    let MountKind::Volume { source, anonymous: true, populate: true, .. } = &built[0].kind else {
         panic!("{:?}", built[0]);
     };
     assert_eq!(source.to_str().unwrap().len(), "/data/volumes//data".len() + 64);
     assert_eq!(
         built[1].kind,
-        MountKind::Tmpfs { size_bytes: None, mode: Some(0o1777), exec: true }
+        MountKind::Tmpfs {
+            size_bytes: None,
+            mode: Some(0o1777),
+            exec: true,
+            owner: None,
+            populate: false
+        }
     );
     let source = "/data/volumes/v2/data".into();
-    assert_eq!(built[2].kind, MountKind::Volume { source, populate: true, anonymous: false });
+    assert_eq!(built[2].kind, MountKind::Volume {
+        source,
+        subpath: String::new(),
+        populate: true,
+        anonymous: false
+    });
     assert!(
         matches!(&built[3].kind, MountKind::Bind { source, recursive: true, .. } if source.as_os_str() == "/b")
     );
@@ -188,6 +199,24 @@ fn wrong_mounts_are_refused_with_dockers_texts() {
         let error = made(&task(spec), sh()).unwrap_err().to_string();
         assert!(error.starts_with(text), "{error}");
     }
+}
+
+#[test]
+fn a_subpath_stays_within_a_named_volume() {
+    let with = |name: &str, subpath: &str| {
+        let options = VolumeOptions { subpath: subpath.into(), ..VolumeOptions::default() };
+        let source = MountSource::Volume { name: name.into(), options };
+        let mounts = vec![Mount { source, target: "/t".into(), read_only: false }];
+        made(&task(ContainerSpec { mounts, ..ContainerSpec::default() }), sh())
+    };
+    let built = with("vol", "a/b").unwrap().mounts;
+    assert!(matches!(&built[0].kind, MountKind::Volume { subpath, .. } if subpath == "a/b"));
+    for (name, subpath) in [("vol", "/a"), ("vol", "a/../.."), ("vol", "..")] {
+        let error = with(name, subpath).unwrap_err().to_string();
+        assert!(error.ends_with("subpath must be a relative path within the volume"), "{error}");
+    }
+    let error = with("", "a").unwrap_err().to_string();
+    assert!(error.ends_with("must not set Subpath when using anonymous volumes"), "{error}");
 }
 
 #[test]

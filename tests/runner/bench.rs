@@ -95,6 +95,7 @@ impl Bench {
                     source: self.base.join("out"),
                     propagation: Propagation::RPrivate,
                     recursive: true,
+                    populate: false,
                 },
                 target: "/out".to_owned(),
                 read_only: false,
