@@ -41,6 +41,7 @@ use rustix::{
 pub(crate) use cgroup::Cgroup;
 pub(crate) use process::exit_code;
 pub(crate) use terminal::receive as receive_terminal;
+pub(crate) use user::fuzz as fuzz_user;
 
 use crate::{
     limits,
@@ -192,7 +193,8 @@ fn become_probe(
         move |e: rustix::io::Errno| format!("{what}: {}", errno_text(&e.into()))
     };
     sys::place_stdio([input, output, output]).map_err(|e| errno_text(&e))?;
-    // Nothing of the shim's comes along: not for the program, nor for who looks at us before.
+    // Nothing of the shim's comes along, from here on not for who can look at us either: that
+    // takes `CAP_SYS_PTRACE`, as with any runtime (CVE-2016-9962).
     sys::close_everything_from(3);
     rustix::process::setsid().map_err(step("make a session"))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)

@@ -5,10 +5,7 @@ use std::{
     ffi::CString,
     fs, io,
     io::Read as _,
-    os::{
-        fd::BorrowedFd,
-        unix::fs::OpenOptionsExt,
-    },
+    os::{fd::BorrowedFd, unix::fs::OpenOptionsExt},
     path::Path,
 };
 

@@ -22,7 +22,8 @@ mod time;
 
 pub use assignment::{AssignmentSet, Change, Config, Secret, SetKind};
 pub use bundle::{
-    Bundle, BundleFile, BundleMount, Exit, Health, HealthCheck, HealthStatus, MountKind, NetworkMode, Propagation, Rlimit, RootFs, Seccomp,
+    Bundle, BundleFile, BundleMount, Exit, Health, HealthCheck, HealthStatus, MountKind,
+    NetworkMode, Propagation, Rlimit, RootFs, Seccomp,
 };
 pub use chain::chain;
 pub use identity::{Identity, NodeCertificate, PendingCertificate};

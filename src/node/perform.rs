@@ -28,8 +28,8 @@ use crate::{
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
     limits::{PULLED_MAX, RESOLV_CONF_MAX_BYTES},
     model::{
-        Bundle, ContainerId, ContainerStatus, Exit, Health, HealthStatus, LocalImage, MountKind, Platform, Runtime,
-        SecretBytes, Task, TaskId, chain,
+        Bundle, ContainerId, ContainerStatus, Exit, Health, HealthStatus, LocalImage, MountKind,
+        Platform, Runtime, SecretBytes, Task, TaskId, chain,
     },
     shim::{self, Program, Shim},
     spec::{self, Files, NodeFacts},

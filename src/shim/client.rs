@@ -251,7 +251,14 @@ struct Inner {
 
 impl Inner {
     const fn of(child: Option<Child>) -> Self {
-        Self { child, decoder: Decoder::new(), outcome: None, health: None, news: false, ended: false }
+        Self {
+            child,
+            decoder: Decoder::new(),
+            outcome: None,
+            health: None,
+            news: false,
+            ended: false,
+        }
     }
 }
 

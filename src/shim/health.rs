@@ -68,7 +68,8 @@ impl Monitor {
         if code == Some(0) {
             self.health.status = HealthStatus::Healthy;
             self.health.failing_streak = 0;
-        } else if before != HealthStatus::Starting || self.check.start_period <= began.saturating_sub(self.started)
+        } else if before != HealthStatus::Starting
+            || self.check.start_period <= began.saturating_sub(self.started)
         {
             self.health.failing_streak = self.health.failing_streak.saturating_add(1);
             if self.check.retries <= self.health.failing_streak {

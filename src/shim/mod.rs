@@ -24,3 +24,9 @@ pub use client::{AttachError, Program, Shim, SpawnError, StartError, never_began
 pub use frame::fuzz as fuzz_frame;
 pub use process::main;
 pub use record::Started;
+
+/// For the fuzzer: who a container's process becomes.
+#[doc(hidden)]
+pub fn fuzz_user(data: &[u8]) {
+    crate::container::fuzz_user(data);
+}

@@ -208,7 +208,9 @@ impl Shim {
         made?;
         let starting = {
             let stdio = self.stdio(&bundle).map_err(kernel)?;
-            let Some(cgroup) = &self.cgroup else { return Err(kernel(io::ErrorKind::NotFound.into())) };
+            let Some(cgroup) = &self.cgroup else {
+                return Err(kernel(io::ErrorKind::NotFound.into()));
+            };
             container::start(&bundle, cgroup, stdio).map_err(|e| {
                 Failure::from(format!("start the container: {}", container::errno_text(&e)))
             })?
@@ -620,7 +622,12 @@ fn care(bundle: Bundle) -> Option<Box<Care>> {
         tty: false,
         ..bundle
     };
-    Some(Box::new(Care { monitor: Monitor::new(check, monotonic()), bundle, probe: None, stopping: false }))
+    Some(Box::new(Care {
+        monitor: Monitor::new(check, monotonic()),
+        bundle,
+        probe: None,
+        stopping: false,
+    }))
 }
 
 impl Probe {

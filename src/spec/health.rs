@@ -97,9 +97,13 @@ mod tests {
         let check = build(None, &image()).unwrap().unwrap();
         assert_eq!(check.argv, words(&["/bin/sh", "-c", "probe me"]));
         assert_eq!((check.interval.as_secs(), check.timeout.as_secs(), check.retries), (7, 2, 9));
-        assert_eq!((check.start_period, check.start_interval), (Duration::ZERO, PROBE_START_INTERVAL));
+        assert_eq!(
+            (check.start_period, check.start_interval),
+            (Duration::ZERO, PROBE_START_INTERVAL)
+        );
         // Only some fields of its own: the image's test stays.
-        let own = HealthSpec { retries: 1, timeout: Duration::from_secs(5), ..HealthSpec::default() };
+        let own =
+            HealthSpec { retries: 1, timeout: Duration::from_secs(5), ..HealthSpec::default() };
         let check = build(Some(&own), &image()).unwrap().unwrap();
         assert_eq!(check.argv.last().unwrap(), "probe me");
         assert_eq!((check.interval.as_secs(), check.timeout.as_secs(), check.retries), (7, 5, 1));

@@ -17,7 +17,8 @@ pub(super) fn build(
     options: &BTreeMap<String, String>,
     populate: bool,
 ) -> Result<MountKind, SpecError> {
-    if let Some(unknown) = options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device"))
+    if let Some(unknown) =
+        options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device"))
     {
         if unknown == "size" {
             return Err(SpecError::unsupported("volume-opt size", "leave it out"));
@@ -62,10 +63,7 @@ fn bind<'a>(
     Ok(MountKind::Bind { source, propagation: Propagation::RPrivate, recursive, populate })
 }
 
-fn tmpfs<'a>(
-    words: impl Iterator<Item = &'a str>,
-    populate: bool,
-) -> Result<MountKind, SpecError> {
+fn tmpfs<'a>(words: impl Iterator<Item = &'a str>, populate: bool) -> Result<MountKind, SpecError> {
     let (mut size_bytes, mut mode, mut exec) = (None, None, true);
     let (mut uid, mut gid) = (None, None);
     for word in words {
@@ -109,7 +107,8 @@ mod tests {
             panic!("{kind:?}");
         };
         assert_eq!(source.to_str(), Some("/data"));
-        let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=100m,uid=1000,mode=0700")];
+        let options =
+            [("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=100m,uid=1000,mode=0700")];
         let expected = MountKind::Tmpfs {
             size_bytes: Some(100 << 20),
             mode: Some(0o700),

@@ -148,9 +148,10 @@ fn kind(
                  anonymous volumes",
             ))
         }
-        MountSource::Volume { name, options: VolumeOptions { no_copy, driver: Some(driver), .. } }
-            if !driver.options.is_empty() =>
-        {
+        MountSource::Volume {
+            name,
+            options: VolumeOptions { no_copy, driver: Some(driver), .. },
+        } if !driver.options.is_empty() => {
             if !name.is_empty() {
                 volume_name(name)?;
             }

@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::{
-    BindOptions, Empty, FileReference, FileTarget, ImageConfig, Mount,
-    MountKind, MountSource, NetworkAttachment, NodeId, Platform, PortConfig, PortProtocol,
-    PublishMode, ResourceLimits, Secret, SecretBytes, SecretId, ServiceId, TaskId, TaskState,
-    TaskStatus, TmpfsOptions, VolumeOptions,
+    BindOptions, Empty, FileReference, FileTarget, ImageConfig, Mount, MountKind, MountSource,
+    NetworkAttachment, NodeId, Platform, PortConfig, PortProtocol, PublishMode, ResourceLimits,
+    Secret, SecretBytes, SecretId, ServiceId, TaskId, TaskState, TaskStatus, TmpfsOptions,
+    VolumeOptions,
 };
 
 fn s(words: &[&str]) -> Vec<String> {
@@ -116,7 +116,8 @@ fn the_environment_is_dockers() {
     let bundle = made(&task(spec), image).unwrap();
     assert_eq!(bundle.env, s(&["PATH=/bin", "A=spec", "T=web.2.task=2", "B=image"]));
     assert_eq!(bundle.hostname, "0123456789ab");
-    let bundle = made(&task(ContainerSpec { tty: true, ..ContainerSpec::default() }), sh()).unwrap();
+    let bundle =
+        made(&task(ContainerSpec { tty: true, ..ContainerSpec::default() }), sh()).unwrap();
     assert_eq!(bundle.env.last().unwrap(), "TERM=xterm");
     let bad = ContainerSpec { env: s(&["=x"]), ..ContainerSpec::default() };
     let error = made(&task(bad), sh()).unwrap_err().to_string();
@@ -166,12 +167,10 @@ fn mounts_are_cleaned_ordered_and_completed_from_the_image() {
         }
     );
     let source = "/data/volumes/v2/data".into();
-    assert_eq!(built[2].kind, MountKind::Volume {
-        source,
-        subpath: String::new(),
-        populate: true,
-        anonymous: false
-    });
+    assert_eq!(
+        built[2].kind,
+        MountKind::Volume { source, subpath: String::new(), populate: true, anonymous: false }
+    );
     assert!(
         matches!(&built[3].kind, MountKind::Bind { source, recursive: true, .. } if source.as_os_str() == "/b")
     );
@@ -222,9 +221,7 @@ fn a_subpath_stays_within_a_named_volume() {
 #[test]
 fn what_this_node_can_not_do_is_refused_by_name() {
     let default = ContainerSpec::default;
-    let mut tasks = vec![
-        (task(ContainerSpec { isolation: true, ..default() }), "isolation"),
-    ];
+    let mut tasks = vec![(task(ContainerSpec { isolation: true, ..default() }), "isolation")];
     let mut port = task(default());
     port.ports.push(PortConfig {
         protocol: PortProtocol::Tcp,

@@ -30,13 +30,11 @@ fn sleeper(bench: &Bench, script: &str) -> Bundle {
 fn hear(shim: &Shim, wanted: HealthStatus) -> Vec<Health> {
     let told = std::cell::RefCell::new(Vec::new());
     let note = |health: &Health| told.borrow_mut().push(health.clone());
-    let status = smol::block_on(smol::future::or(
-        async { shim.health(&[wanted], &note).await },
-        async {
+    let status =
+        smol::block_on(smol::future::or(async { shim.health(&[wanted], &note).await }, async {
             smol::Timer::after(Duration::from_secs(20)).await;
             None
-        },
-    ));
+        }));
     let told = told.into_inner();
     assert_eq!(status, Some(wanted), "{told:?}");
     told
@@ -64,8 +62,7 @@ fn a_probe_is_a_process_of_the_container_with_the_same_rights() {
         bundle.cwd = "/made/here".to_owned();
         bundle.no_new_privileges = true;
         bundle.oom_score_adj = 77;
-        bundle.rlimits =
-            vec![edgeagent::model::Rlimit { resource: 7, soft: 512, hard: 1024 }];
+        bundle.rlimits = vec![edgeagent::model::Rlimit { resource: 7, soft: 512, hard: 1024 }];
         bundle.health = check(&format!(
             "[ -s /out/main ] || exit 1; {{ {look}; }} > /out/probe.new 2>&1; \
              mv /out/probe.new /out/probe"
@@ -172,10 +169,9 @@ fn a_container_is_stopped_and_ends_while_it_is_probed() {
         let mut bundle = sleeper(&bench, "echo > /out/begun; exec sleep 1000");
         bundle.health.as_mut().unwrap().timeout = Duration::from_secs(1000);
         if way == 3 {
-            bundle.argv =
-                ["/bin/sh", "-c", "until [ -e /out/begun ]; do sleep 0.01; done; exit 4"]
-                    .map(String::from)
-                    .into();
+            bundle.argv = ["/bin/sh", "-c", "until [ -e /out/begun ]; do sleep 0.01; done; exit 4"]
+                .map(String::from)
+                .into();
         }
         let shim = bench.start(&bundle);
         until("probe", || begun.exists());

@@ -11,8 +11,7 @@ use crate::bench::{Bench, or_skip, until};
 
 /// All that a task has printed, and on which streams.
 fn printed(dir: &std::path::Path) -> (String, bool) {
-    let options =
-        LogOptions { stdout: true, stderr: true, follow: false, tail: None, since: None };
+    let options = LogOptions { stdout: true, stderr: true, follow: false, tail: None, since: None };
     let mut reader = Reader::open(&dir.join("log"), &options).unwrap();
     let (mut text, mut error) = (Vec::new(), false);
     loop {
