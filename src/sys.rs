@@ -156,10 +156,10 @@ pub fn close_on_exec_from(first: RawFd) {
 /// Closes all descriptors from `first` on. Only for a copy of the shim that becomes a container's
 /// process and never returns to code that owns one.
 pub(crate) fn close_everything_from(first: RawFd) {
-    let range = [libc::c_long::from(first), i32::MAX as libc::c_long, 0];
-    let [begin, last, flags] = range;
+    const NO_FLAGS: libc::c_long = 0;
+    let (begin, last) = (libc::c_long::from(first), libc::c_long::from(i32::MAX));
     // SAFETY: plain numbers; nothing in this process uses one of these descriptors after this.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, begin, last, flags) };
+    let done = unsafe { libc::syscall(libc::SYS_close_range, begin, last, NO_FLAGS) };
     if done == 0 {
         return;
     }

@@ -15,7 +15,7 @@ use std::{
 
 use rustix::{
     cmsg_space,
-    fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, makedev, openat},
+    fs::{CWD, FileType, FsWord, Mode, OFlags, fstat, fstatfs, makedev, openat},
     mount::{mount_bind, mount_move},
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -28,7 +28,7 @@ use super::resolve::{self, Missing};
 use crate::model::Bundle;
 
 /// `DEVPTS_SUPER_MAGIC` (Linux `include/uapi/linux/magic.h`).
-const DEVPTS_MAGIC: i64 = 0x1cd1;
+const DEVPTS_MAGIC: FsWord = 0x1cd1;
 
 /// Makes the terminal, shows it as `/dev/console` and sends the shim its end. Gives the program's.
 /// To be called between the making of the mounts and the change of the root.
@@ -41,7 +41,7 @@ pub(super) fn make(
     let stat = fstat(&place)?;
     let real = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == makedev(5, 2)
-        && i64::from(fstatfs(&place)?.f_type) == DEVPTS_MAGIC;
+        && fstatfs(&place)?.f_type == DEVPTS_MAGIC;
     if !real {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "/dev/pts is not devpts"));
     }

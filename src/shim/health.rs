@@ -42,8 +42,9 @@ impl Monitor {
         self.schedule(now);
     }
 
-    pub(super) const fn check(&self) -> &HealthCheck {
-        &self.check
+    /// How long a probe may take.
+    pub(super) const fn timeout(&self) -> Duration {
+        self.check.timeout
     }
 
     pub(super) const fn health(&self) -> &Health {

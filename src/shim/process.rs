@@ -19,13 +19,13 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group},
+    process::{Pid, WaitOptions, WaitStatus},
 };
 
 use super::{
     frame::{self, Decoder, Event, Request},
-    health::{self, Monitor},
     lines::Lines,
+    probe::Care,
     record::{self, Started},
 };
 use crate::{
@@ -105,28 +105,6 @@ struct Output {
     pipe: Option<OwnedFd>,
     stream: LogStream,
     lines: Lines,
-}
-
-/// A health probe that runs.
-struct Probe {
-    pid: Pid,
-    began: Duration,
-    /// When it is killed; absent once it was.
-    deadline: Option<Duration>,
-    /// Absent once it was closed at the other end.
-    pipe: Option<OwnedFd>,
-    output: health::Output,
-}
-
-/// The container's health: the check, what a probe needs to become a process of the container,
-/// and the probe that runs.
-struct Care {
-    monitor: Monitor,
-    /// Without secrets, and with the probe's arguments.
-    bundle: Bundle,
-    probe: Option<Probe>,
-    /// The container is being stopped: nothing is probed any more.
-    stopping: bool,
 }
 
 struct Connection {
@@ -217,7 +195,7 @@ impl Shim {
         };
         rustix::io::ioctl_fionbio(&starting.report, true).map_err(|e| kernel(e.into()))?;
         self.container = Some(bundle.container.clone());
-        self.care = care(bundle);
+        self.care = Care::of(bundle, monotonic());
         let pid = starting.pid;
         let ticks = start_ticks(pid).unwrap_or_default();
         self.state = State::Starting { pid, ticks, report: starting.report, said: Vec::new() };
@@ -293,10 +271,7 @@ impl Shim {
 
     fn wait(&self) -> io::Result<Ready> {
         let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let probe = self.care.as_ref().and_then(|care| match &care.probe {
-            Some(probe) => probe.deadline,
-            None => self.started.as_ref().filter(|_| !care.stopping).map(|_| care.monitor.next()),
-        });
+        let probe = self.started.as_ref().and_then(|_| self.care.as_ref()?.deadline());
         let timeout = [self.kill_at, probe].into_iter().flatten().min().map(|at| {
             let left = at.saturating_sub(monotonic());
             Timespec::try_from(left).unwrap_or(none)
@@ -311,7 +286,7 @@ impl Shim {
         for pipe in self.outputs.iter().filter_map(|o| o.pipe.as_ref()) {
             fds.push(PollFd::new(pipe, PollFlags::IN));
         }
-        let probe = self.probe_pipe();
+        let probe = self.care.as_ref().and_then(|care| care.pipe());
         if let Some(pipe) = probe {
             fds.push(PollFd::new(pipe, PollFlags::IN));
         }
@@ -367,10 +342,9 @@ impl Shim {
             record::write_started(&self.dir, &started)?;
             self.started = Some(started.clone());
             if let Some(care) = &mut self.care {
-                care.monitor.begin(monotonic());
-                let health = care.monitor.health().clone();
-                self.tell(&Event::Health(health));
+                care.begin(monotonic());
             }
+            self.tell_health();
             self.tell(&Event::Started(started));
         }
         // Most of what ran so far will not run again, and this process may live for years.
@@ -422,7 +396,7 @@ impl Shim {
         }
         let mut connection = Connection { stream, decoder: Decoder::default() };
         if let Some(care) = self.care.as_ref().filter(|_| self.started.is_some())
-            && !connection.send(&Event::Health(care.monitor.health().clone()))
+            && !connection.send(&Event::Health(care.health().clone()))
         {
             return;
         }
@@ -448,69 +422,37 @@ impl Shim {
         }
     }
 
-    fn probe_pipe(&self) -> Option<&OwnedFd> {
-        self.care.as_ref()?.probe.as_ref()?.pipe.as_ref()
-    }
-
-    /// Begins the next probe when it is time, reads what the one that runs prints, and kills one
-    /// that takes too long, with its group.
-    fn look_after(&mut self, ready: bool) {
-        let (State::Running { pid: init }, Some(care), Some(cgroup)) =
+    /// Begins and ends health probes as they are due, and tells what they say.
+    fn look_after(&mut self, readable: bool) {
+        let (State::Running { pid }, Some(care), Some(cgroup)) =
             (&self.state, &mut self.care, &self.cgroup)
         else {
             return;
         };
-        let now = monotonic();
-        if let Some(probe) = &mut care.probe {
-            if ready {
-                probe.read();
-            }
-            if probe.deadline.is_some_and(|at| at <= now) {
-                probe.kill();
-            }
-        } else if care.monitor.next() <= now && !care.stopping {
-            match Probe::begin(care, cgroup, *init, now) {
-                Ok(probe) => care.probe = Some(probe),
-                Err(e) => {
-                    let text = format!("cannot start the probe: {e}");
-                    if care.monitor.probed(now, None, text, monotonic()) {
-                        let health = care.monitor.health().clone();
-                        self.tell(&Event::Health(health));
-                    }
-                }
-            }
+        if care.look_after(cgroup, *pid, readable, monotonic()) {
+            self.tell_health();
         }
     }
 
-    /// Takes the end of a probe in. The container itself can not end before.
     fn reap_probe(&mut self) -> io::Result<()> {
-        let Some(care) = &mut self.care else { return Ok(()) };
-        let Some(probe) = &mut care.probe else { return Ok(()) };
-        let Some((_, status)) = rustix::process::waitpid(Some(probe.pid), WaitOptions::NOHANG)?
-        else {
-            return Ok(());
-        };
-        probe.read();
-        let (code, before) = match probe.deadline {
-            Some(_) => (container::exit_code(status), ""),
-            None => (None, "Health check exceeded timeout"),
-        };
-        let text = probe.output.text(before);
-        let began = probe.began;
-        care.probe = None;
-        if !care.stopping && care.monitor.probed(began, code, text, monotonic()) {
-            let health = care.monitor.health().clone();
-            self.tell(&Event::Health(health));
+        if let Some(care) = &mut self.care
+            && care.reap(monotonic())?
+        {
+            self.tell_health();
         }
         Ok(())
     }
 
+    fn tell_health(&mut self) {
+        if let Some(care) = &self.care {
+            let health = care.health().clone();
+            self.tell(&Event::Health(health));
+        }
+    }
+
     fn stop(&mut self, signal: i32, grace: Option<u32>) {
         if let Some(care) = &mut self.care {
-            care.stopping = true;
-            if let Some(probe) = &mut care.probe {
-                probe.kill();
-            }
+            care.stop();
         }
         match self.state {
             // It has no program yet that could end well.
@@ -607,58 +549,6 @@ impl Shim {
             *ready = output.pipe.is_some() && events.next().unwrap_or_default();
         }
         Ok(ready)
-    }
-}
-
-/// What probes need of a bundle, when it has a check; its secrets end here.
-fn care(bundle: Bundle) -> Option<Box<Care>> {
-    let check = bundle.health.clone()?;
-    let bundle = Bundle {
-        argv: check.argv.clone(),
-        files: Vec::new(),
-        mounts: Vec::new(),
-        hosts: Vec::new(),
-        init: false,
-        tty: false,
-        ..bundle
-    };
-    Some(Box::new(Care {
-        monitor: Monitor::new(check, monotonic()),
-        bundle,
-        probe: None,
-        stopping: false,
-    }))
-}
-
-impl Probe {
-    fn begin(care: &Care, cgroup: &Cgroup, init: Pid, now: Duration) -> io::Result<Self> {
-        let (pipe, output) = pipe_with(PipeFlags::CLOEXEC)?;
-        rustix::io::ioctl_fionbio(&pipe, true)?;
-        let pid = container::probe(&care.bundle, cgroup, init, output)?;
-        let deadline = Some(now.saturating_add(care.monitor.check().timeout));
-        Ok(Self { pid, began: now, deadline, pipe: Some(pipe), output: health::Output::default() })
-    }
-
-    /// Reads no more than a pipe holds, for a child of it may go on writing.
-    fn read(&mut self) {
-        let mut buffer = [0; limits::PROBE_OUTPUT_MAX_BYTES];
-        for _ in 0..limits::PROBE_READS_MAX {
-            let Some(pipe) = &self.pipe else { return };
-            match rustix::io::read(pipe, &mut buffer) {
-                Ok(0) => self.pipe = None,
-                Ok(count) => self.output.push(buffer.get(..count).unwrap_or_default()),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// With all that it started and that is still in its group.
-    fn kill(&mut self) {
-        self.deadline = None;
-        // It may have no group of its own yet, or have ended.
-        let _no_group = kill_process_group(self.pid, Signal::KILL);
-        let _ended = kill_process(self.pid, Signal::KILL);
     }
 }
 
