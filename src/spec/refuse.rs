@@ -1,4 +1,17 @@
-//! What this node can not do yet: each is refused by name.
+//! What this node can not do yet: each is refused by name, here or where it is read.
+//!
+//! | option | why |
+//! |---|---|
+//! | custom seccomp profile | the compiler knows the calls of Docker's profile only; the `docker` command has no option for it |
+//! | SELinux labels | containers get no label, and one that was asked for must not be missing |
+//! | credential spec, isolation, named pipes | options of Windows: Docker refuses them on Linux too |
+//! | `CreateMountpoint` of a bind | Docker's own API does not pass it to swarm |
+//! | CSI volumes, drivers other than `local`, `type=nfs` and disks | the host mounts them, a bind mount shows them |
+//! | log drivers other than `json-file` and `local` | logs are in memory |
+//! | runtime `plugin`, network attachments | managers of plugins and other engines use them |
+//!
+//! AppArmor is as on a host without it, whether switched off or not: Docker's profile needs
+//! AppArmor's own compiler, and nothing here loads one.
 
 use super::SpecError;
 use crate::model::{ContainerSpec, NetworkMode, PublishMode, SeccompChoice, Task};

@@ -209,16 +209,16 @@ fn times_of_probes() {
     let mut bundle = sleeper(&bench, "");
     let check = bundle.health.as_mut().unwrap();
     check.argv = vec!["/bin/true".to_owned()];
-    check.interval = Duration::from_millis(1);
+    check.interval = Duration::from_millis(20);
     let shim = bench.start(&bundle);
+    // Not by name: a probe that has not become its program yet has the shim's.
+    let [process] = processes("probing").try_into().unwrap();
     let ticks = || -> u64 {
-        let [process] = processes("probing").try_into().unwrap();
         let stat = fs::read_to_string(process.join("stat")).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
         [11, 12, 13, 14].iter().map(|n| fields.get(*n).unwrap().parse::<u64>().unwrap()).sum()
     };
     let switches = || -> u64 {
-        let [process] = processes("probing").try_into().unwrap();
         let text = fs::read_to_string(process.join("status")).unwrap();
         let line = text.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:")).unwrap();
         line.trim().parse().unwrap()
