@@ -4,7 +4,9 @@
 //! A key that is unknown, given twice or holds a bad value is an error that names it: a typing
 //! mistake must not become a default. Nothing here is ever written.
 
+mod join;
 mod json;
+mod policy;
 
 use core::fmt;
 use std::{
@@ -15,10 +17,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+pub use self::join::{JoinFile, manager_address};
 use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
-    model::{DnsConfig, GenericResource, SealChoice, SealSettings, Ulimit},
+    model::{DnsConfig, GenericResource, Policy, SealChoice, SealSettings, Ulimit},
 };
 
 /// The configuration of a node, complete.
@@ -51,6 +54,10 @@ pub struct Config {
     pub cgroup_parent: String,
     /// `hostname`: in place of the kernel's.
     pub hostname: Option<String>,
+    /// `admission`, `devices`, `device-classes` and `limits-without-controller`.
+    pub policy: Policy,
+    /// `join-file`: the provisioning file that a node without identity joins with, once.
+    pub join_file: PathBuf,
     /// `seal` and `tpm`: what seals the identity and the tasks.
     pub seal: SealSettings,
 }
@@ -71,6 +78,8 @@ impl Default for Config {
             init: false,
             cgroup_parent: "edgeagent".into(),
             hostname: None,
+            policy: Policy::default(),
+            join_file: "/etc/edgeagent/join.json".into(),
             seal: SealSettings::default(),
         }
     }
@@ -90,8 +99,11 @@ pub struct ConfigError {
 pub enum ConfigFault {
     /// The file was asked for and can not be read.
     Read(io::Error),
-    /// It is larger than [`CONFIG_MAX_BYTES`].
-    TooLarge,
+    /// It is too large.
+    TooLarge {
+        /// What is allowed, in bytes.
+        limit: usize,
+    },
     /// It is not JSON, or not an object.
     Syntax(serde_json::Error),
     /// No such key.
@@ -108,6 +120,11 @@ pub enum ConfigFault {
         /// The key.
         key: String,
     },
+    /// A key must stand there and does not.
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
     /// A value is not allowed.
     Value {
         /// The key.
@@ -123,12 +140,15 @@ pub enum ConfigFault {
 }
 
 const KEYS: &[&str] = &[
+    "admission",
     "bip",
     "cgroup-parent",
     "data-root",
     "debug",
     "default-address-pools",
     "default-ulimits",
+    "device-classes",
+    "devices",
     "dns",
     "dns-opts",
     "dns-search",
@@ -136,7 +156,9 @@ const KEYS: &[&str] = &[
     "hostname",
     "init",
     "insecure-registries",
+    "join-file",
     "labels",
+    "limits-without-controller",
     "log-opts",
     "node-generic-resources",
     "registry-mirrors",
@@ -187,7 +209,7 @@ impl Config {
     /// [`ConfigFault`].
     pub fn parse(text: &[u8]) -> Result<Self, ConfigFault> {
         if CONFIG_MAX_BYTES < text.len() {
-            return Err(ConfigFault::TooLarge);
+            return Err(ConfigFault::TooLarge { limit: CONFIG_MAX_BYTES });
         }
         let Object(entries) = serde_json::from_slice(text).map_err(ConfigFault::Syntax)?;
         let mut config = Self::default();
@@ -248,10 +270,14 @@ impl Config {
                     is_hostname,
                 )?);
             }
+            "join-file" => self.join_file = folder(key, value)?,
             "seal" => {
                 self.seal.choice = text(&value)
                     .and_then(seal_choice)
                     .ok_or_else(|| bad(key, "\"auto\", \"tpm2\", \"credential\" or \"host\""))?;
+            }
+            "admission" | "devices" | "device-classes" | "limits-without-controller" => {
+                policy::set(&mut self.policy, key, value)?;
             }
             "tpm" => self.seal.tpm = folder(key, value)?,
             reserved => return Err(ConfigFault::NotSupported { key: reserved.to_owned() }),
@@ -571,8 +597,8 @@ impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(_) => f.write_str("the configuration can not be read"),
-            Self::TooLarge => {
-                write!(f, "the configuration is larger than {CONFIG_MAX_BYTES} bytes")
+            Self::TooLarge { limit } => {
+                write!(f, "the configuration is larger than {limit} bytes")
             }
             Self::Syntax(_) => f.write_str("the configuration must be one JSON object"),
             Self::UnknownKey { key, suggestion: Some(suggestion), .. } => {
@@ -582,6 +608,7 @@ impl fmt::Display for ConfigFault {
                 write!(f, "unknown key \"{key}\"; allowed are {}", allowed.join(", "))
             }
             Self::Twice { key } => write!(f, "key \"{key}\" stands there twice"),
+            Self::Missing { key } => write!(f, "key \"{key}\" is missing"),
             Self::Value { key, allowed } => {
                 write!(f, "bad value for \"{key}\": it must be {allowed}")
             }
@@ -597,9 +624,10 @@ impl core::error::Error for ConfigFault {
         match self {
             Self::Read(cause) => Some(cause),
             Self::Syntax(cause) => Some(cause),
-            Self::TooLarge
+            Self::TooLarge { .. }
             | Self::UnknownKey { .. }
             | Self::Twice { .. }
+            | Self::Missing { .. }
             | Self::Value { .. }
             | Self::NotSupported { .. } => None,
         }
@@ -634,7 +662,7 @@ mod tests {
                                 "nofile": {"Name": "nofile", "Soft": 64, "Hard": 64}},
             "log-opts": {"max-size": "10m", "max-file": "3"}, "debug": true,
             "node-generic-resources": ["gpu=2", "camera=front", "camera=back"], "init": true,
-            "cgroup-parent": "system/edge", "hostname": "roof-1", "seal": "tpm2", "tpm": "/dev/tpmrm1"
+            "cgroup-parent": "system/edge", "hostname": "roof-1", "join-file": "/boot/edge.json", "seal": "tpm2", "tpm": "/dev/tpmrm1"
         }"#,
         )
         .unwrap();
@@ -643,6 +671,7 @@ mod tests {
         assert_eq!(
             config,
             Config {
+                policy: Policy::default(),
                 data_root: "/data/edge".into(),
                 exec_root: "/run/edge".into(),
                 labels: [("place", "roof=top"), ("x", "")]
@@ -669,6 +698,7 @@ mod tests {
                 init: true,
                 cgroup_parent: "system/edge".into(),
                 hostname: Some("roof-1".into()),
+                join_file: "/boot/edge.json".into(),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
             }
         );
@@ -704,7 +734,10 @@ mod tests {
         ] {
             assert_eq!(fault(text), message);
         }
-        assert!(fault(r#"{"storage-driver": "x"}"#).contains("allowed are bip, cgroup-parent"));
+        assert!(
+            fault(r#"{"storage-driver": "x"}"#)
+                .contains("allowed are admission, bip, cgroup-parent")
+        );
     }
 
     #[test]
@@ -720,6 +753,7 @@ mod tests {
             ("init", &["null"]),
             ("cgroup-parent", &[r#""/abs""#, r#""a/../b""#, r#""""#]),
             ("seal", &[r#""tpm""#, r#""HOST""#, r#""""#, "true"]),
+            ("join-file", &[r#""join.json""#, r#""""#, "1"]),
             ("tpm", &[r#""tpmrm0""#, r#""tcp:127.0.0.1:2321""#, r#""/dev/../x""#, "0"]),
             ("hostname", &[r#""""#, r#""a b""#, r#""-a""#]),
             ("node-generic-resources", &[r#"["gpu"]"#, r#"["gpu=-1"]"#, r#"["g=1","g=x"]"#]),
@@ -753,7 +787,7 @@ mod tests {
             assert_eq!(fault(text), "the configuration must be one JSON object", "{text:?}");
         }
         let large = " ".repeat(CONFIG_MAX_BYTES) + "{}";
-        assert!(matches!(Config::parse(large.as_bytes()), Err(ConfigFault::TooLarge)));
+        assert!(matches!(Config::parse(large.as_bytes()), Err(ConfigFault::TooLarge { .. })));
         let deep = r#"{"dns":"#.to_owned() + &"[".repeat(10_000);
         assert!(matches!(Config::parse(deep.as_bytes()), Err(ConfigFault::Syntax(_))));
     }

@@ -38,7 +38,7 @@ use rustix::{
     thread::{UnshareFlags, move_into_link_name_space},
 };
 
-pub(crate) use cgroup::Cgroup;
+pub(crate) use cgroup::{Cgroup, has_controller};
 pub(crate) use process::exit_code;
 pub(crate) use terminal::receive as receive_terminal;
 pub(crate) use user::fuzz as fuzz_user;

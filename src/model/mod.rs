@@ -14,6 +14,7 @@ mod image;
 mod link;
 mod logs;
 mod node;
+mod policy;
 mod seal;
 mod secret;
 mod spec;
@@ -22,8 +23,8 @@ mod time;
 
 pub use assignment::{AssignmentSet, Change, Config, Secret, SetKind};
 pub use bundle::{
-    Bundle, BundleFile, BundleMount, Exit, Health, HealthCheck, HealthStatus, MountKind,
-    NetworkMode, Propagation, Rlimit, RootFs, Seccomp,
+    Bundle, BundleDevice, BundleFile, BundleMount, DeviceNode, Exit, Health, HealthCheck,
+    HealthStatus, MountKind, NetworkMode, Propagation, Rlimit, RootFs, Seccomp,
 };
 pub use chain::chain;
 pub use identity::{Identity, NodeCertificate, PendingCertificate};
@@ -35,6 +36,7 @@ pub use node::{
     Availability, GenericResource, IssuanceState, NodeDescription, NodeRecord, NodeResources,
     NodeRole, Peer, Plugin, SessionMessage, TlsInfo, WeightedPeer,
 };
+pub use policy::{Policy, matches};
 pub use seal::{SealChoice, SealSettings};
 pub use secret::SecretBytes;
 pub use spec::{

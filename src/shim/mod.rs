@@ -19,6 +19,7 @@ mod probe;
 mod process;
 mod record;
 
+pub(crate) use crate::container::has_controller;
 pub use cleanup::{layers_in_use, list, remove};
 pub use client::{AttachError, Program, Shim, SpawnError, StartError, never_began, spawn};
 #[doc(hidden)]

@@ -28,6 +28,8 @@ mod health;
 mod joining;
 mod logs;
 mod oracle;
+mod owner;
 mod services;
 mod tasks;
 mod trust;
+mod vm;
