@@ -502,7 +502,30 @@ pub const ACCOUNT_FILE_MAX_BYTES: u64 = 1 << 20;
 pub const START_ERROR_MAX_BYTES: usize = 2048;
 
 /// Bytes of a frame between agent and shim without its length; a longer one ends the connection.
-pub const SHIM_FRAME_MAX_BYTES: usize = 4096;
+pub const SHIM_FRAME_MAX_BYTES: usize = 8 << 10;
+
+/// Bytes of a health probe's output that are kept (moby `daemon/health.go`, `maxOutputLen`); the
+/// rest is read and dropped.
+pub const PROBE_OUTPUT_MAX_BYTES: usize = 4096;
+
+/// Reads of a probe's output in a row, of [`PROBE_OUTPUT_MAX_BYTES`] each: all that a pipe holds.
+pub const PROBE_READS_MAX: usize = 16;
+
+/// Health checks without an interval of their own (moby `daemon/health.go`, as all of these).
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Health checks without a timeout of their own.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Health checks without a number of retries.
+pub const PROBE_RETRIES: u32 = 3;
+
+/// Health checks without an interval for the start period.
+pub const PROBE_START_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shortest interval or timeout of a health check; a shorter one is refused (moby
+/// `daemon/container.go`, `validateHealthCheck`).
+pub const PROBE_TIME_MIN: Duration = Duration::from_millis(1);
 
 /// Bytes of a bundle: 64 secrets and configs of the largest allowed size. More is refused.
 pub const BUNDLE_MAX_BYTES: u64 = 64 << 20;

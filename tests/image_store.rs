@@ -23,7 +23,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use edgeagent::image::{FetchRequest, Reference, Store, What, host_platform};
+use edgeagent::{
+    image::{FetchRequest, Reference, Store, What, host_platform},
+    model::RegistrySettings,
+};
 use images::{Scratch, docker_archive, listing, run, tar};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_edgeagent");
@@ -477,8 +480,7 @@ fn stores_below_are_used_where_they_are_and_never_written() {
         wish.what = What::Pull {
             reference: reference.clone(),
             auth: edgeagent::model::SecretBytes::default(),
-            insecure_registries: Vec::new(),
-            ca_file: None,
+            registries: RegistrySettings::default(),
         };
         let told = fetch(&scratch, &wish, &[]);
         let told = String::from_utf8_lossy(&told);

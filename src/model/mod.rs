@@ -24,8 +24,8 @@ mod time;
 
 pub use assignment::{AssignmentSet, Change, Config, Secret, SetKind};
 pub use bundle::{
-    Bundle, BundleDevice, BundleFile, BundleMount, DeviceNode, Exit, MountKind, NetworkMode,
-    Propagation, Rlimit, RootFs, Seccomp,
+    Bundle, BundleDevice, BundleFile, BundleMount, DeviceNode, Exit, Health, HealthCheck,
+    HealthStatus, MountKind, NetworkMode, Propagation, Rlimit, RootFs, Seccomp,
 };
 pub use chain::chain;
 pub use identity::{Identity, NodeCertificate, PendingCertificate};

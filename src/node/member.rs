@@ -168,6 +168,7 @@ impl<'a> Member<'a> {
             stale: RefCell::new(BTreeMap::new()),
             sound: RefCell::new(BTreeSet::new()),
             tidy,
+            health: RefCell::new(BTreeMap::new()),
         });
         let performer =
             Performer::new(Rc::clone(&executor), context, settled_sender, asked_to_tidy);
@@ -499,10 +500,20 @@ impl<'a> Member<'a> {
         self.adopt_identity();
     }
 
+    fn tasks(&self) -> Vec<TaskReport> {
+        let agent = self.agent.borrow();
+        let tasks = agent.records().map(|record| {
+            let lives = !record.status.state.is_terminal();
+            let health = self.performer.health(&record.task.id).filter(|_| lives);
+            TaskReport { health, ..report(record) }
+        });
+        tasks.collect()
+    }
+
     fn answer(&mut self, question: Question) {
         let response = match &question.request {
             Request::Status => Response::Status(Box::new(self.status())),
-            Request::Tasks => Response::Tasks(self.agent.borrow().records().map(report).collect()),
+            Request::Tasks => Response::Tasks(self.tasks()),
             Request::IdentityChanged => Response::Done,
             Request::SetToken(wish) => self.set_token(wish),
             Request::Leave => {
@@ -632,6 +643,7 @@ pub(super) fn report(record: &TaskRecord) -> TaskReport {
         exit_code: container
             .filter(|_| status.state.is_terminal())
             .map(|container| container.exit_code),
+        health: None,
     }
 }
 

@@ -421,6 +421,7 @@ mod tests {
             container_id: None,
             pid: None,
             exit_code: None,
+            health: None,
         };
         let tasks = [task(TaskState::Running), task(TaskState::Complete)];
         let report = StatusReport::new("certificate-unusable", None).counting(&tasks);

@@ -32,8 +32,8 @@ use crate::{
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
     limits::{PULLED_MAX, RESOLV_CONF_MAX_BYTES},
     model::{
-        ContainerId, ContainerStatus, Exit, LocalImage, Platform, PullPolicy, Runtime, SecretBytes,
-        Task, TaskId, chain,
+        ContainerId, ContainerStatus, Exit, Health, HealthStatus, LocalImage, Platform, PullPolicy,
+        Runtime, SecretBytes, Task, TaskId, chain,
     },
     shim::{self, Program, Shim},
     spec::{self, Files, NodeFacts},
@@ -81,6 +81,8 @@ pub(super) struct Context {
     pub(super) sound: RefCell<BTreeSet<String>>,
     /// Asks for old images to be looked for.
     pub(super) tidy: Sender<()>,
+    /// What was last heard of containers with a health check, for people. At most one per task.
+    pub(super) health: RefCell<BTreeMap<TaskId, Health>>,
 }
 
 impl Context {
@@ -88,6 +90,18 @@ impl Context {
     fn tidy(&self) {
         // One request that waits is enough.
         let _asked_already = self.tidy.try_send(());
+    }
+
+    /// A shim told how its container is. What the probe said is the container's, and not for a log.
+    fn heard(&self, task: &Task, health: &Health) {
+        let Health { status, failing_streak, exit_code, .. } = health;
+        log::debug!(
+            "container is {} task.id={} failing_streak={failing_streak} exit_code={}",
+            status.name(),
+            task.id,
+            exit_code.unwrap_or_default(),
+        );
+        self.health.borrow_mut().insert(task.id.clone(), health.clone());
     }
 }
 
@@ -165,6 +179,11 @@ impl Performer {
         stale.iter().map(report).collect()
     }
 
+    /// What was last heard of the health of a task's container.
+    pub(super) fn health(&self, task: &TaskId) -> Option<Health> {
+        self.context.health.borrow().get(task).cloned()
+    }
+
     /// Takes the end of an operation in.
     pub(super) fn settled(&mut self, settled: Settled) -> (TaskId, Op, Settlement) {
         self.under_way.remove(&settled.task);
@@ -182,19 +201,22 @@ async fn carry_out(
     controller: &mut Controller,
     cancelled: Receiver<()>,
 ) -> Settlement {
-    let cancel = async {
+    let cancel = || async {
         // The sender lives as long as this operation is under way.
         let _asked = cancelled.recv().await;
         Outcome::Cancelled
     };
     let outcome = match op {
         Op::Resolve => resolve(context, task),
-        Op::Prepare => future::or(prepare(context, task, controller), cancel).await,
-        Op::Wait => future::or(wait(context, task, controller), cancel).await,
+        Op::Prepare => future::or(prepare(context, task, controller), cancel()).await,
+        Op::Wait => future::or(wait(context, task, controller), cancel()).await,
         // A start takes milliseconds and a stop has its own bound: neither is left half way. Only
-        // an image that is missing by then may take long.
-        Op::Start => match future::or(equip(context, task, controller), cancel).await {
-            Outcome::Done => start(context, task, controller).await,
+        // an image that is missing by then may take long, and a health check.
+        Op::Start => match future::or(equip(context, task, controller), cancel()).await {
+            Outcome::Done => match start(context, task, controller).await {
+                Outcome::Done => future::or(healthy(context, task, controller), cancel()).await,
+                ended @ (Outcome::Cancelled | Outcome::Temporary(_) | Outcome::Fatal(_)) => ended,
+            },
             ended @ (Outcome::Cancelled | Outcome::Temporary(_) | Outcome::Fatal(_)) => ended,
         },
         Op::Shutdown => shutdown(context, task, controller).await,
@@ -300,15 +322,59 @@ async fn start(context: &Context, task: &Task, controller: &mut Controller) -> O
     }
 }
 
+/// Waits until a container with a health check works; one without does as soon as it runs. One
+/// that ends with 0 meanwhile has run, and one that turns out sick is stopped (moby
+/// `daemon/cluster/executor/container/controller.go`, `Start`).
+async fn healthy(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
+    let Some(shim) = controller.shim.as_ref().filter(|shim| shim.has_check()) else {
+        return Outcome::Done;
+    };
+    let told = |health: &Health| context.heard(task, health);
+    let known = [HealthStatus::Healthy, HealthStatus::Unhealthy];
+    match shim.health(&known, &told).await {
+        Some(HealthStatus::Healthy) => Outcome::Done,
+        Some(HealthStatus::Starting) | None => ended(controller).await,
+        Some(HealthStatus::Unhealthy) => stop_sick(task, controller).await,
+    }
+}
+
+/// Waits for the end of the container, or until it is sick: then it is stopped.
 async fn wait(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
     if let Err(reason) = known(context, task, controller).await {
         return Outcome::Temporary(reason);
     }
-    let Some(shim) = controller.shim.as_mut() else { return no_container(task) };
+    let Some(shim) = controller.shim.as_ref() else { return no_container(task) };
+    let told = |health: &Health| context.heard(task, health);
+    match shim.health(&[HealthStatus::Unhealthy], &told).await {
+        Some(_) => stop_sick(task, controller).await,
+        None => ended(controller).await,
+    }
+}
+
+/// The outcome of a container that ends.
+async fn ended(controller: &mut Controller) -> Outcome {
+    let Some(shim) = controller.shim.as_mut() else { return not_started("its shim is gone") };
     let exit = shim.wait().await;
     let outcome = exit_outcome(&exit);
     controller.exit = Some(exit);
     outcome
+}
+
+async fn stop_sick(task: &Task, controller: &mut Controller) -> Outcome {
+    log::warn!("container is unhealthy, it is being stopped task.id={}", task.id);
+    stop(task, controller).await;
+    match ended(controller).await {
+        Outcome::Fatal(text) => Outcome::Fatal(format!("{text}: dockerexec: unhealthy container")),
+        other @ (Outcome::Done | Outcome::Cancelled | Outcome::Temporary(_)) => other,
+    }
+}
+
+/// Asks the shim to stop the container.
+async fn stop(task: &Task, controller: &Controller) {
+    if let Some(shim) = &controller.shim {
+        let (signal, grace) = spec::stop(task, controller.image.as_ref());
+        shim.stop(signal, grace).await;
+    }
 }
 
 async fn shutdown(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
@@ -316,11 +382,11 @@ async fn shutdown(context: &Context, task: &Task, controller: &mut Controller) -
     if let Err(reason) = known(context, task, controller).await {
         return Outcome::Temporary(reason);
     }
+    stop(task, controller).await;
     if let Some(shim) = controller.shim.as_mut() {
-        let (signal, grace) = spec::stop(task, controller.image.as_ref());
-        shim.stop(signal, grace).await;
         controller.exit = Some(shim.wait().await);
     }
+    context.health.borrow_mut().remove(&task.id);
     Outcome::Done
 }
 
@@ -686,6 +752,7 @@ mod tests {
             stale: RefCell::new(BTreeMap::new()),
             sound: RefCell::new(BTreeSet::new()),
             tidy: smol::channel::bounded(1).0,
+            health: RefCell::new(BTreeMap::new()),
             agent: Rc::new(RefCell::new(agent)),
             config,
         })
