@@ -4,9 +4,12 @@
 //! A key that is unknown, given twice or holds a bad value is an error that names it: a typing
 //! mistake must not become a default. Nothing here is ever written.
 
+mod images;
 mod join;
 mod json;
+mod membership;
 mod policy;
+mod registry;
 
 use core::fmt;
 use std::{
@@ -21,7 +24,10 @@ pub use self::join::{JoinFile, manager_address};
 use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
-    model::{DnsConfig, GenericResource, Policy, SealChoice, SealSettings, Ulimit},
+    model::{
+        DnsConfig, GenericResource, ImageSettings, Policy, PullPolicy, RegistrySettings,
+        SealChoice, SealSettings, Ulimit,
+    },
 };
 
 /// The configuration of a node, complete.
@@ -33,9 +39,10 @@ pub struct Config {
     pub exec_root: PathBuf,
     /// `labels`: engine labels.
     pub labels: BTreeMap<String, String>,
-    /// `insecure-registries`: `host[:port]` or a network such as `10.0.0.0/8`, without TLS or
-    /// with any certificate.
-    pub insecure_registries: Vec<String>,
+    /// The keys about registries, such as `insecure-registries`.
+    pub registries: RegistrySettings,
+    /// `pull-policy`: when a registry is asked although the image is here.
+    pub pull_policy: PullPolicy,
     /// `dns`, `dns-search` and `dns-opts`: for containers whose service says nothing.
     pub dns: DnsConfig,
     /// `default-ulimits`, by name: for containers whose service says nothing.
@@ -54,12 +61,19 @@ pub struct Config {
     pub cgroup_parent: String,
     /// `hostname`: in place of the kernel's.
     pub hostname: Option<String>,
+    /// `when-removed`: tasks of a node that an operator removed go on.
+    pub keep_when_removed: bool,
+    /// `token-secret`: the swarm secret that brings a new join token, by its name or the name of
+    /// its file in the container.
+    pub token_secret: String,
     /// `admission`, `devices`, `device-classes` and `limits-without-controller`.
     pub policy: Policy,
     /// `join-file`: the provisioning file that a node without identity joins with, once.
     pub join_file: PathBuf,
     /// `seal` and `tpm`: what seals the identity and the tasks.
     pub seal: SealSettings,
+    /// `additional-image-stores`, `image-max-age`, `image-min-free` and `image-quota`.
+    pub images: ImageSettings,
 }
 
 impl Default for Config {
@@ -68,7 +82,8 @@ impl Default for Config {
             data_root: "/var/lib/edgeagent".into(),
             exec_root: "/run/edgeagent".into(),
             labels: BTreeMap::new(),
-            insecure_registries: Vec::new(),
+            registries: RegistrySettings::default(),
+            pull_policy: PullPolicy::Always,
             dns: DnsConfig::default(),
             default_ulimits: Vec::new(),
             log_max_bytes: LOG_DEFAULT_BYTES,
@@ -78,9 +93,12 @@ impl Default for Config {
             init: false,
             cgroup_parent: "edgeagent".into(),
             hostname: None,
+            keep_when_removed: false,
+            token_secret: "edgeagent-join-token".into(),
             policy: Policy::default(),
             join_file: "/etc/edgeagent/join.json".into(),
             seal: SealSettings::default(),
+            images: ImageSettings::default(),
         }
     }
 }
@@ -140,6 +158,7 @@ pub enum ConfigFault {
 }
 
 const KEYS: &[&str] = &[
+    "additional-image-stores",
     "admission",
     "bip",
     "cgroup-parent",
@@ -154,16 +173,26 @@ const KEYS: &[&str] = &[
     "dns-search",
     "exec-root",
     "hostname",
+    "image-max-age",
+    "image-min-free",
+    "image-quota",
     "init",
     "insecure-registries",
     "join-file",
     "labels",
     "limits-without-controller",
     "log-opts",
+    "max-concurrent-downloads",
+    "max-download-rate",
     "node-generic-resources",
+    "pull-policy",
+    "registry-auth-file",
+    "registry-ca",
     "registry-mirrors",
     "seal",
+    "token-secret",
     "tpm",
+    "when-removed",
 ];
 
 /// The names that Docker knows (go-units `ulimit.go`).
@@ -216,6 +245,7 @@ impl Config {
         for (key, value) in unique(entries, "", KEYS)? {
             config.set(&key, value)?;
         }
+        registry::check(&config.registries)?;
         if config.data_root.starts_with(&config.exec_root)
             || config.exec_root.starts_with(&config.data_root)
         {
@@ -229,10 +259,13 @@ impl Config {
             "data-root" => self.data_root = folder(key, value)?,
             "exec-root" => self.exec_root = folder(key, value)?,
             "labels" => self.labels = labels(key, value)?,
-            "insecure-registries" => {
-                self.insecure_registries =
-                    strings(key, value, REGISTRY, |s| word(s) && !s.contains("://"))?;
-            }
+            "insecure-registries"
+            | "max-concurrent-downloads"
+            | "max-download-rate"
+            | "registry-auth-file"
+            | "registry-ca"
+            | "registry-mirrors" => registry::set(&mut self.registries, key, value)?,
+            "pull-policy" => self.pull_policy = registry::pull_policy(key, &value)?,
             "dns" => {
                 self.dns.nameservers = strings(
                     key,
@@ -276,10 +309,15 @@ impl Config {
                     .and_then(seal_choice)
                     .ok_or_else(|| bad(key, "\"auto\", \"tpm2\", \"credential\" or \"host\""))?;
             }
+            "when-removed" => self.keep_when_removed = membership::when_removed(key, &value)?,
+            "token-secret" => self.token_secret = membership::token_secret(key, value)?,
             "admission" | "devices" | "device-classes" | "limits-without-controller" => {
                 policy::set(&mut self.policy, key, value)?;
             }
             "tpm" => self.seal.tpm = folder(key, value)?,
+            "additional-image-stores" | "image-max-age" | "image-min-free" | "image-quota" => {
+                images::set(&mut self.images, key, value)?;
+            }
             reserved => return Err(ConfigFault::NotSupported { key: reserved.to_owned() }),
         }
         Ok(())
@@ -305,8 +343,6 @@ impl Config {
         Ok(())
     }
 }
-
-const REGISTRY: &str = r#"a list of registries without a scheme, such as ["registry.local:5000"]"#;
 
 fn bad(key: &str, allowed: &'static str) -> ConfigFault {
     ConfigFault::Value { key: key.to_owned(), allowed }
@@ -421,15 +457,16 @@ fn object(
 }
 
 fn folder(key: &str, value: Json) -> Result<PathBuf, ConfigFault> {
-    let normal = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-    let is_folder = |path: &str| {
-        let path = Path::new(path);
-        path.is_absolute()
-            && path.parent().is_some()
-            && path.components().all(normal)
-            && !path.as_os_str().as_encoded_bytes().contains(&0)
-    };
     string(key, value, "an absolute path without `..`", is_folder).map(PathBuf::from)
+}
+
+fn is_folder(path: &str) -> bool {
+    let normal = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    let path = Path::new(path);
+    path.is_absolute()
+        && path.parent().is_some()
+        && path.components().all(normal)
+        && !path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
 fn labels(key: &str, value: Json) -> Result<BTreeMap<String, String>, ConfigFault> {
@@ -677,7 +714,11 @@ mod tests {
                 labels: [("place", "roof=top"), ("x", "")]
                     .map(|(k, v)| (k.into(), v.into()))
                     .into(),
-                insecure_registries: vec!["registry.local:5000".into(), "10.0.0.0/8".into()],
+                registries: RegistrySettings {
+                    insecure: vec!["registry.local:5000".into(), "10.0.0.0/8".into()],
+                    ..RegistrySettings::default()
+                },
+                pull_policy: PullPolicy::Always,
                 dns: DnsConfig {
                     nameservers: vec!["9.9.9.9".into(), "2620:fe::fe".into()],
                     search: vec!["example.com".into()],
@@ -698,6 +739,9 @@ mod tests {
                 init: true,
                 cgroup_parent: "system/edge".into(),
                 hostname: Some("roof-1".into()),
+                keep_when_removed: false,
+                token_secret: "edgeagent-join-token".into(),
+                images: ImageSettings::default(),
                 join_file: "/boot/edge.json".into(),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
             }
@@ -724,10 +768,6 @@ mod tests {
             ),
             (r#"{"bip": "10.0.0.1/24"}"#, r#"key "bip" is not supported yet: remove it"#),
             (
-                r#"{"registry-mirrors": []}"#,
-                r#"key "registry-mirrors" is not supported yet: remove it"#,
-            ),
-            (
                 r#"{"default-address-pools": []}"#,
                 r#"key "default-address-pools" is not supported yet: remove it"#,
             ),
@@ -736,7 +776,7 @@ mod tests {
         }
         assert!(
             fault(r#"{"storage-driver": "x"}"#)
-                .contains("allowed are admission, bip, cgroup-parent")
+                .contains("allowed are additional-image-stores, admission, bip, cgroup-parent")
         );
     }
 

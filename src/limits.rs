@@ -187,6 +187,25 @@ pub const REWATCH_MIN: Duration = Duration::from_millis(500);
 /// Longest such pause.
 pub const REWATCH_MAX: Duration = Duration::from_secs(60);
 
+/// A node whose certificate the managers refuse asks again this rarely; it has no other use of
+/// them. Ours.
+pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
+
+/// A node joins anew on its own account at most once in this time, restarts and reboots included.
+/// Ours: each time leaves a node record behind that only an operator can remove (anchors.md T8).
+pub const REJOIN_INTERVAL: Duration = Duration::from_hours(24);
+
+/// After the managers refused an expired certificate, a node waits up to this long before it
+/// joins anew, so that a fleet does not come at once. Ours.
+pub const REJOIN_JITTER: Duration = Duration::from_secs(5);
+
+/// First pause after an attempt to join anew that reached nobody; doubles up to
+/// [`RENEWAL_BACKOFF_MAX`]. Ours.
+pub const REJOIN_RETRY: Duration = Duration::from_secs(30);
+
+/// A root CA bundle that may have taken over is asked for at most this often. Ours.
+pub const ROOT_RETRY: Duration = Duration::from_secs(10);
+
 /// Pause between the order to rotate and the renewal (swarmkit `node/node.go`).
 pub const ROTATE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -301,6 +320,21 @@ pub const LAYER_ENTRIES_MAX: u64 = 2_000_000;
 /// Longest path in a layer, in bytes: the kernel's `PATH_MAX`. A longer one fails the pull.
 pub const LAYER_PATH_MAX_BYTES: usize = 4096;
 
+/// Most folders in each other in a layer; in a real path of 4096 bytes twice as many would fit, but
+/// each takes a descriptor while it is walked. The deepest seen have some 30. More fail the pull.
+pub const LAYER_DEPTH_MAX: usize = 256;
+
+/// A layer may unpack to so many bytes whatever its packed size is.
+pub const LAYER_FREE_BYTES: u64 = 64 << 20;
+
+/// Beyond [`LAYER_FREE_BYTES`] a layer may unpack to so many times its packed size. Programs pack 2
+/// to 5 times; a file of zeros 1000 times with gzip, more with zstd. More is taken for a bomb and
+/// fails the pull.
+pub const LAYER_RATIO_MAX: u64 = 200;
+
+/// Most runs of data of a sparse file in a layer: 16 bytes of memory each. More fail the pull.
+pub const TAR_SPARSE_MAX_EXTENTS: usize = 64 << 10;
+
 /// Most bytes of directory names remembered to set their times at the end of a layer. More fail
 /// the pull.
 pub const LAYER_DIRS_MAX_BYTES: usize = 16 << 20;
@@ -312,6 +346,23 @@ pub const TAR_EXTENSION_MAX_BYTES: u64 = 1 << 20;
 /// Largest zstd window, in bytes: what RFC 8878 §3.1.1.1.2 asks every decoder to support.
 /// A larger one fails the pull.
 pub const ZSTD_WINDOW_MAX_BYTES: u64 = 8 << 20;
+
+/// A use of an image is noted at most once in this time: each note is a write to the flash.
+pub const IMAGE_USE_GRAIN: Duration = Duration::from_secs(24 * 3600);
+
+/// Images that were pulled and not used for so long are removed, unless `image-max-age` says
+/// otherwise.
+pub const IMAGE_DEFAULT_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Bytes that stay free beside the images, unless `image-min-free` says otherwise: room for
+/// writable layers, volumes and the sealed state.
+pub const IMAGE_DEFAULT_MIN_FREE_BYTES: u64 = 64 << 20;
+
+/// Old images are looked for after each pull and removal, and this often.
+pub const IMAGE_COLLECT_PERIOD: Duration = Duration::from_secs(24 * 3600);
+
+/// A download that nobody went on with for so long is removed.
+pub const PARTIAL_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Most members of an archive given to `image load`. More fail the load.
 pub const ARCHIVE_MEMBERS_MAX: usize = 4096;
@@ -326,8 +377,54 @@ pub const FETCH_EVENT_MAX_BYTES: usize = 32 << 10;
 /// Longest error message of a fetch child, in bytes; the rest is cut off.
 pub const FETCH_MESSAGE_MAX_BYTES: usize = 2 << 10;
 
-/// A fetch child tells its progress each time so many bytes came.
-pub const FETCH_PROGRESS_BYTES: u64 = 1 << 20;
+/// A fetch child tells its progress at most this often.
+pub const FETCH_PROGRESS_PAUSE: Duration = Duration::from_millis(250);
+
+/// Bytes of a layer that are read at once: two TLS records.
+pub const FETCH_READ_BYTES: usize = 32 << 10;
+
+/// How often a fetch child looks whether another one is done with a layer that both want.
+pub const FETCH_TURN_PAUSE: Duration = Duration::from_millis(100);
+
+/// What came within this time is not on flash yet: the kernel writes data of this age (Linux
+/// `vm.dirty_expire_centisecs`). A layer that came faster is not written down twice.
+pub const PARTIAL_SETTLES: Duration = Duration::from_secs(30);
+
+/// Free space that there must be before a layer's packed bytes are kept beside the layer itself,
+/// in sizes of the packed layer: real layers unpack to two or three times their size.
+pub const PARTIAL_ROOM: u64 = 4;
+
+/// Tries in a row that bring nothing before a registry that had answered is given up; with
+/// [`REGISTRY_RETRY_MIN`] doubling, a minute and a half. Docker has 5 (moby `daemon/config/config.go`).
+pub const REGISTRY_RETRIES: u32 = 8;
+
+/// Tries of the very first request when no image of that name is here, so that a link that is down
+/// for three seconds rejects no task.
+pub const REGISTRY_FIRST_RETRIES: u32 = 3;
+
+/// The first pause before such a try; doubles up to [`REGISTRY_RETRY_MAX`].
+pub const REGISTRY_RETRY_MIN: Duration = Duration::from_millis(500);
+
+/// The longest such pause.
+pub const REGISTRY_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// A connection that brought so many bytes was worth making, and the tries are counted anew.
+pub const REGISTRY_PROGRESS_BYTES: u64 = 64 << 10;
+
+/// A connection that brings fewer bytes within [`REGISTRY_STALL_TIMEOUT`] is given up: GPRS brings
+/// a hundred times as many.
+pub const REGISTRY_STALL_BYTES: u64 = 4 << 10;
+
+/// Largest file of registry credentials, in bytes. A larger one fails the pull.
+pub const AUTH_FILE_MAX_BYTES: u64 = 256 << 10;
+
+/// Most layers that `max-concurrent-downloads` allows at a time: each is a thread and a connection
+/// in the fetch child, some 0.3 MB.
+pub const DOWNLOADS_MAX: usize = 8;
+
+/// Least bytes per second that `max-download-rate` takes: shared by [`DOWNLOADS_MAX`] layers it is
+/// still no stall.
+pub const DOWNLOAD_RATE_MIN: u64 = 4096;
 
 /// A registry must accept a connection within this time.
 pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -335,8 +432,9 @@ pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A registry must begin its answer within this time.
 pub const REGISTRY_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A registry that sends nothing for so long is given up.
-pub const REGISTRY_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection to a registry on which nothing comes for so long is given up: taking a layer up
+/// again costs little.
+pub const REGISTRY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Most redirects in a row, as Docker follows. One more fails the pull.
 pub const REGISTRY_REDIRECTS_MAX: usize = 10;
@@ -411,7 +509,30 @@ pub const ACCOUNT_FILE_MAX_BYTES: u64 = 1 << 20;
 pub const START_ERROR_MAX_BYTES: usize = 2048;
 
 /// Bytes of a frame between agent and shim without its length; a longer one ends the connection.
-pub const SHIM_FRAME_MAX_BYTES: usize = 4096;
+pub const SHIM_FRAME_MAX_BYTES: usize = 8 << 10;
+
+/// Bytes of a health probe's output that are kept (moby `daemon/health.go`, `maxOutputLen`); the
+/// rest is read and dropped.
+pub const PROBE_OUTPUT_MAX_BYTES: usize = 4096;
+
+/// Reads of a probe's output in a row, of [`PROBE_OUTPUT_MAX_BYTES`] each: all that a pipe holds.
+pub const PROBE_READS_MAX: usize = 16;
+
+/// Health checks without an interval of their own (moby `daemon/health.go`, as all of these).
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Health checks without a timeout of their own.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Health checks without a number of retries.
+pub const PROBE_RETRIES: u32 = 3;
+
+/// Health checks without an interval for the start period.
+pub const PROBE_START_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shortest interval or timeout of a health check; a shorter one is refused (moby
+/// `daemon/container.go`, `validateHealthCheck`).
+pub const PROBE_TIME_MIN: Duration = Duration::from_millis(1);
 
 /// Bytes of a bundle: 64 secrets and configs of the largest allowed size. More is refused.
 pub const BUNDLE_MAX_BYTES: u64 = 64 << 20;

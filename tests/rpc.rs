@@ -149,7 +149,7 @@ fn the_time_floor_counts_when_the_clock_is_behind_it() {
         let floor = UnixTime::from_seconds(9_000_000_000);
         let late = rpc::joining(&root("root"), floor).unwrap();
         let error = open(&ex, &server, late, JOIN_NAME).await.unwrap_err();
-        assert!(matches!(error.loss(), LinkLoss::Untrusted(_)), "{error:?}");
+        assert!(matches!(error.loss(), LinkLoss::WrongTime(_)), "{error:?}");
     });
 }
 

@@ -6,29 +6,37 @@
 
 mod archive;
 mod auth;
+mod blob;
 mod child;
 mod digest;
 mod fetch;
+mod garbage;
 mod layer;
 mod manifest;
 mod packing;
+mod partial;
 mod platform;
 mod protocol;
 mod pull;
 mod reference;
 mod registry;
+mod remote;
+mod sparse;
 mod store;
+mod sums;
 mod tar;
+mod transport;
 mod tree;
 
 pub use child::fetch_main;
 pub use digest::{Digest, DigestError};
 pub use fetch::{FETCH_ARGV0, Fetch, FetchError, fetch};
+pub use garbage::{Needed, Pruned};
 pub use manifest::{
     Configuration, Descriptor, Document, Index, IndexEntry, Manifest, ManifestError,
 };
 pub use platform::{fitness, host_platform, platform_name, platform_of_machine};
 pub use protocol::{FetchEvent, FetchFailure, FetchRequest, What};
 pub use reference::{DOCKER_HUB, Reference, ReferenceError};
-pub use store::{Pruned, Store, StoreError};
+pub use store::{Listed, Store, StoreError};
 pub use tar::{Archive, Entry, EntryKind, TarError};

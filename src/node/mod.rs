@@ -8,16 +8,20 @@
 //! | [`token`] | another join token for a member |
 //! | `member` | the loop of a joined node |
 //! | `perform` | operations on tasks: image, spec and shim put together |
+//! | `images` | what tasks need of the image store, and when it is tidied |
 //! | `publish` | answers to `docker service logs` |
 //! | `devices` | devices that the owner lets containers use, and where bind mounts lead |
 //! | `describe` | what the node says of itself |
 //! | [`control`] | the socket that the short commands speak to |
+//! | `notify` | readiness and watchdog for systemd |
 
 pub mod control;
 mod describe;
 mod devices;
 pub mod enrol;
+mod images;
 mod member;
+mod notify;
 mod perform;
 mod publish;
 pub mod token;
@@ -34,10 +38,12 @@ use std::{
 
 use smol::{Async, LocalExecutor, Timer, channel::Receiver, future};
 
+pub(crate) use self::images::{needed, store as image_store};
 use self::member::report;
 use self::{
     control::{Question, Request, Response, StatusReport, TaskReport},
     member::{End, Member},
+    notify::Supervisor,
     waiting::Outsider,
 };
 pub(crate) use self::{
@@ -45,16 +51,14 @@ pub(crate) use self::{
     waiting::settle,
 };
 use crate::{
-    ca::{ChainError, Issued, PinnedRoot, key_fingerprint},
+    ca::{Issued, PinnedRoot, key_fingerprint},
     config::Config,
     image::{self, Store, StoreError},
     limits::{IDENTITY_RETRY, LOCK_ATTEMPTS, LOCK_PAUSE},
-    model::{
-        Identity, NodeCertificate, Now, PendingCertificate, Platform, TaskState, UnixTime, chain,
-    },
+    model::{Now, PendingCertificate, Platform, TaskState, UnixTime, chain},
     rpc::TlsError,
     seal::{FileError, IdentityStore, Machine, OpenError, SealError, Sealer, TaskStore, Tier},
-    shim::Program,
+    shim::{self, Program, Storage},
     sys,
 };
 
@@ -124,9 +128,9 @@ impl Error for RunError {
     }
 }
 
-/// What helps against a certificate that is not accepted any more, or not yet.
-const CERTIFICATE_REMEDY: &str = "Running tasks go on. If the clock of this node is right: \
-                                  edgeagent leave, then edgeagent join";
+/// What helps against a wrong clock.
+const CLOCK_REMEDY: &str = "Set the clock, or wait until it is synchronised: the node goes on by \
+                            itself then. Running tasks go on";
 
 /// Samples both clocks. Everything below gets them passed in.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
@@ -165,11 +169,20 @@ pub fn run(config: Config) -> Result<(), RunError> {
     make_private_dir(&config.exec_root.join("tasks"))?;
     let _alone = lock(&config.exec_root)?;
     let state = NodeState {
-        images: Rc::new(Store::open(&config.data_root.join("images")).map_err(RunError::Images)?),
+        images: Rc::new(images::store(&config).map_err(RunError::Images)?),
         platform: image::host_platform(),
         program: Rc::new(Program::protect(&config.exec_root).map_err(RunError::Program)?),
         config,
     };
+    match shim::storage(&state.config.data_root) {
+        Ok(Storage::Overlay) => {}
+        Ok(Storage::Copy { reason }) => log::warn!(
+            "each container copies its whole image, for the storage of {} is not fit for overlayfs: \
+             {reason}",
+            state.config.data_root.display()
+        ),
+        Err(error) => log::warn!("it can not be told whether overlayfs works here: {error}"),
+    }
     let machine = Machine::this();
     let sealer = Sealer::settle(&state.config.data_root, &machine, &state.config.seal)
         .map_err(RunError::Seal)?;
@@ -181,6 +194,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
 
     let executor = Rc::new(LocalExecutor::new());
     let (asked, questions) = smol::channel::bounded(4);
+    let informed = Supervisor::of_environment()
+        .map(|supervisor| executor.spawn(supervisor.inform(asked.clone())));
     let served = executor.spawn(control::serve(Rc::clone(&executor), listener, asked));
     let stopped = async {
         // An error here would be one of epoll itself: stopping is all that is left.
@@ -191,7 +206,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let ended = future::block_on(
         executor.run(future::or(stopped, live(&executor, &state, &machine, sealer, &questions))),
     );
-    drop(served);
+    drop((served, informed));
     ended
 }
 
@@ -234,18 +249,22 @@ async fn live(
             continue;
         };
         outsider.last_error = None;
-        let issued = match check_certificate(&identity, &certificate) {
+        let root = PinnedRoot::unsealed(identity.root_ca.clone());
+        let issued = match Issued::stored(&root, &certificate.chain, &certificate.key) {
             Ok(issued) => issued,
             Err(error) => {
                 let tasks = stored_tasks(data_root, &sealer).map_err(RunError::Tasks)?;
                 let mut report =
                     StatusReport::new("certificate-unusable", Some(store.tier())).counting(&tasks);
-                report.reason = format!("{}. {CERTIFICATE_REMEDY}", chain(&error));
+                report.reason = format!(
+                    "this node's certificate is unusable: {}. Running tasks go on. To join again: \
+                     edgeagent leave, then edgeagent join",
+                    chain(&error)
+                );
                 log::error!("{}", report.reason);
                 report.node_id = Some(certificate.node_id.to_string());
                 report.join_token = Some(String::from(token::kept(&identity)));
                 report.managers = identity.seeds;
-                // The clock may come right, or the operator may leave and join again.
                 rest(&report, &tasks, questions).await;
                 continue;
             }
@@ -257,14 +276,6 @@ async fn live(
             End::Left => log::info!("left the swarm"),
         }
     }
-}
-
-fn check_certificate(
-    identity: &Identity,
-    certificate: &NodeCertificate,
-) -> Result<Issued, ChainError> {
-    let root = PinnedRoot::unsealed(identity.root_ca.clone());
-    Issued::check(&root, &certificate.chain, &certificate.key, member::trusted_now(identity))
 }
 
 impl StatusReport {
@@ -410,6 +421,7 @@ mod tests {
             container_id: None,
             pid: None,
             exit_code: None,
+            health: None,
         };
         let tasks = [task(TaskState::Running), task(TaskState::Complete)];
         let report = StatusReport::new("certificate-unusable", None).counting(&tasks);

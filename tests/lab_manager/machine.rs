@@ -435,6 +435,11 @@ impl Agent {
         }
     }
 
+    /// What `edgeagent run` has said.
+    pub(crate) fn log_text(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
     fn log(&self) -> PathBuf {
         self.dir.join("log")
     }

@@ -10,6 +10,7 @@
 
 mod engine;
 mod evil;
+mod long_life;
 mod machine;
 mod provisioning;
 mod secrets;

@@ -102,7 +102,7 @@ const fn case(name: &'static str, options: &'static [&'static str]) -> Case {
 }
 
 /// What is looked at. A test below names each one.
-const CASES: [Case; 20] = [
+const CASES: [Case; 22] = [
     case("plain", &[]),
     case("env", &["--env", "A=1", "--env", "HOME=/here", "--env", "PATH=/bin:/usr/bin"]),
     case("host-network", &["--network", "host"]),
@@ -119,6 +119,8 @@ const CASES: [Case; 20] = [
     case("volume-read-only", &["--mount", "type=volume,source=seen,target=/data,readonly"]),
     case("bind", &["--mount", "type=bind,source=/usr/share/misc,target=/data,readonly"]),
     case("init", &["--init"]),
+    case("tty", &["--tty"]),
+    case("tty-user", &["--tty", "--user", "app"]),
     case(
         "ulimit",
         &["--ulimit", "nofile=512:1024", "--ulimit", "core=0", "--ulimit", "nproc=100:200"],
@@ -273,6 +275,8 @@ cases! {
     volume_read_only "volume-read-only"
     bind "bind"
     init "init"
+    tty "tty"
+    tty_user "tty-user"
     ulimit "ulimit"
     cap_add "cap-add"
     cap_drop_one "cap-drop-one"
