@@ -21,6 +21,10 @@ pub const CONTROL_CONNECTIONS: usize = 8;
 /// one closes the connection.
 pub const CONTROL_REQUEST_MAX_BYTES: usize = 512;
 
+/// A task that can not be removed holds up `edgeagent leave` for this long; then the command ends and
+/// tells what is left. Longer than a device needs to come to rest, shorter than a person's patience.
+pub const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long a request or an answer on the control socket may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -231,7 +231,7 @@ impl Agent {
     pub fn secrets_called(&self, name: &str) -> impl Iterator<Item = &SecretBytes> {
         let wanted = |task: &&Tracked| task.record().task.desired_state <= TaskState::Running;
         self.tasks.values().filter(wanted).flat_map(move |tracked| {
-            self.files.secrets_called(&tracked.record().task, name).map(|secret| &secret.data)
+            self.files.secrets_called(&tracked.record().task, name).filter_map(|s| s.data.as_ref())
         })
     }
 
