@@ -108,7 +108,7 @@ fn more_secrets_than_a_node_holds_cost_one_service_and_no_other() {
     if !is_root() {
         return;
     }
-    let lab = Lab::start("many-secrets", &["--heartbeat", "1s"]);
+    let lab = Lab::start("many-secrets", &["--heartbeat", "10s"]);
     let agent = Agent::member("edge-many", &lab);
     agent.load_image();
     let file = folder().join("large");

@@ -87,7 +87,7 @@ fn children(parent: u32) -> Vec<u32> {
 /// Makes a process crash by itself: signals from outside a shim only reads. Its next instruction
 /// will be at address 0 (ptrace requests 16, 6 and 17 of x86_64).
 fn crash(pid: u32) {
-    let script = "my $p = shift; syscall(101, 16, $p, 0, 0) == 0 or die \"attach $!\"; \
+    let script = "my $p = 0 + shift; syscall(101, 16, $p, 0, 0) == 0 or die \"attach $!\"; \
                   waitpid $p, 0; syscall(101, 6, $p, 128, 0) == 0 or die \"poke $!\"; \
                   syscall(101, 17, $p, 0, 0) == 0 or die \"detach $!\"";
     capture(Command::new("perl").args(["-e", script, &pid.to_string()])).ok();
