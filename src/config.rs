@@ -5,6 +5,7 @@
 //! mistake must not become a default. Nothing here is ever written.
 
 mod json;
+mod network;
 
 use core::fmt;
 use std::{
@@ -18,7 +19,7 @@ use std::{
 use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
-    model::{DnsConfig, GenericResource, SealChoice, SealSettings, Ulimit},
+    model::{BridgeSettings, DnsConfig, GenericResource, SealChoice, SealSettings, Ulimit},
 };
 
 /// The configuration of a node, complete.
@@ -53,6 +54,9 @@ pub struct Config {
     pub hostname: Option<String>,
     /// `seal` and `tpm`: what seals the identity and the tasks.
     pub seal: SealSettings,
+    /// `bip`, `bridge`, `default-address-pools`, `fixed-cidr-v6`, `icc`, `ipv6` and `mtu`: the
+    /// network of containers.
+    pub bridge: BridgeSettings,
 }
 
 impl Default for Config {
@@ -72,6 +76,7 @@ impl Default for Config {
             cgroup_parent: "edgeagent".into(),
             hostname: None,
             seal: SealSettings::default(),
+            bridge: BridgeSettings::default(),
         }
     }
 }
@@ -124,6 +129,7 @@ pub enum ConfigFault {
 
 const KEYS: &[&str] = &[
     "bip",
+    "bridge",
     "cgroup-parent",
     "data-root",
     "debug",
@@ -133,11 +139,15 @@ const KEYS: &[&str] = &[
     "dns-opts",
     "dns-search",
     "exec-root",
+    "fixed-cidr-v6",
     "hostname",
+    "icc",
     "init",
     "insecure-registries",
+    "ipv6",
     "labels",
     "log-opts",
+    "mtu",
     "node-generic-resources",
     "registry-mirrors",
     "seal",
@@ -191,9 +201,18 @@ impl Config {
         }
         let Object(entries) = serde_json::from_slice(text).map_err(ConfigFault::Syntax)?;
         let mut config = Self::default();
+        let (mut v6, mut range) = (false, None);
         for (key, value) in unique(entries, "", KEYS)? {
-            config.set(&key, value)?;
+            match key.as_str() {
+                "ipv6" => v6 = boolean(&key, &value)?,
+                "fixed-cidr-v6" => range = Some(network::fixed_cidr_v6(&key, &value)?),
+                _ => config.set(&key, value)?,
+            }
         }
+        if v6 && range.is_none() {
+            return Err(bad("ipv6", "false, unless \"fixed-cidr-v6\" names a network"));
+        }
+        config.bridge.v6 = range.filter(|_| v6);
         if config.data_root.starts_with(&config.exec_root)
             || config.exec_root.starts_with(&config.data_root)
         {
@@ -254,6 +273,9 @@ impl Config {
                     .ok_or_else(|| bad(key, "\"auto\", \"tpm2\", \"credential\" or \"host\""))?;
             }
             "tpm" => self.seal.tpm = folder(key, value)?,
+            "bip" | "bridge" | "default-address-pools" | "icc" | "mtu" => {
+                network::set(&mut self.bridge, key, value)?;
+            }
             reserved => return Err(ConfigFault::NotSupported { key: reserved.to_owned() }),
         }
         Ok(())
@@ -670,6 +692,8 @@ mod tests {
                 cgroup_parent: "system/edge".into(),
                 hostname: Some("roof-1".into()),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
+                // Shown in config/network.rs.
+                bridge: BridgeSettings::default(),
             }
         );
     }
@@ -692,19 +716,14 @@ mod tests {
                 r#"{"log-opts": {"max-file": "1", "max-file": "2"}}"#,
                 r#"key "log-opts.max-file" stands there twice"#,
             ),
-            (r#"{"bip": "10.0.0.1/24"}"#, r#"key "bip" is not supported yet: remove it"#),
             (
                 r#"{"registry-mirrors": []}"#,
                 r#"key "registry-mirrors" is not supported yet: remove it"#,
             ),
-            (
-                r#"{"default-address-pools": []}"#,
-                r#"key "default-address-pools" is not supported yet: remove it"#,
-            ),
         ] {
             assert_eq!(fault(text), message);
         }
-        assert!(fault(r#"{"storage-driver": "x"}"#).contains("allowed are bip, cgroup-parent"));
+        assert!(fault(r#"{"storage-driver": "x"}"#).contains("allowed are bip, bridge, cgroup-parent"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("logs", &["model", "sys", "limits"]),
     ("net", &["model", "sys", "limits"]),
     ("image", &["model", "sys", "config", "limits"]),
-    ("container", &["model", "sys", "limits"]),
+    ("container", &["net", "model", "sys", "limits"]),
     ("shim", &["container", "logs", "model", "sys", "limits"]),
     ("rpc", &["ca", "model", "limits"]),
     ("node", BELOW_NODE),

@@ -14,7 +14,7 @@ use smol::{
 };
 
 use super::{
-    CERTIFICATE_REMEDY, NodeState, RunError, clock,
+    CERTIFICATE_REMEDY, NodeState, RunError, attach, clock,
     control::{CertificateReport, Question, Request, Response, StatusReport, TaskReport},
     describe, enrol,
     enrol::JoinError,
@@ -128,6 +128,7 @@ impl<'a> Member<'a> {
             program: Rc::clone(&state.program),
             pulling: Semaphore::new(1),
             pulled: RefCell::new(BTreeMap::new()),
+            network: RefCell::new(attach::network(&config, &agent.borrow())),
         });
         let performer = Performer::new(Rc::clone(&executor), context, settled_sender);
         let publisher =

@@ -6,10 +6,12 @@
 //! | [`enrol`] | from a join token to a sealed certificate; renewal |
 //! | `member` | the loop of a joined node |
 //! | `perform` | operations on tasks: image, spec and shim put together |
+//! | `attach` | a task's place on the network |
 //! | `publish` | answers to `docker service logs` |
 //! | `describe` | what the node says of itself |
 //! | [`control`] | the socket that the short commands speak to |
 
+mod attach;
 pub mod control;
 mod describe;
 pub mod enrol;
