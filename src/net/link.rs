@@ -123,6 +123,9 @@ pub(crate) fn attach(
     port(host, &name, endpoint.isolated).map_err(step("set the bridge's port"))?;
     let inside = Socket::route().map_err(step("open netlink"))?;
     let index = inside.index(INTERFACE).map_err(step("find the interface"))?;
+    inside
+        .request(&Message::new(NEW_LINK, ACK, &link(0, index, UP)))
+        .map_err(step("bring the interface up"))?;
     let v4 = endpoint.v4;
     address(&inside, index, IpAddr::V4(v4.address), v4.prefix)
         .and_then(|()| default_route(&inside, index, IpAddr::V4(endpoint.gateway)))
@@ -142,7 +145,7 @@ fn without_v6() -> io::Result<()> {
     }
 }
 
-/// A pair of interfaces, up from the start: one on the bridge, the other here as `eth0`.
+/// A pair of interfaces: one on the bridge and up, the other here as `eth0`.
 fn pair(host: &Socket, name: &str, bridge: u32, endpoint: &Endpoint) -> io::Result<()> {
     let mtu = u32::from(endpoint.mtu).to_ne_bytes();
     let [a, b, c, d] = endpoint.v4.address.octets();
@@ -154,7 +157,8 @@ fn pair(host: &Socket, name: &str, bridge: u32, endpoint: &Endpoint) -> io::Resu
     message.text(INFO_KIND, "veth");
     let data = message.nest(INFO_DATA);
     let peer = message.nest(VETH_PEER);
-    message.raw(&link(0, 0, UP));
+    // Not up yet: this one is made first, and veth wants both.
+    message.raw(&link(0, 0, 0));
     message.text(LINK_NAME, INTERFACE);
     message.attribute(LINK_MTU, &mtu);
     // As Docker makes it of the address: a successor at the same address is known at once.

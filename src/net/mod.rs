@@ -294,7 +294,7 @@ impl Network {
             gateway: network.address,
             v6,
             mtu: self.settings.mtu,
-            isolated: !self.settings.icc,
+            isolated: !self.settings.icc && !filters_bridges(),
         };
         let lease = Lease { endpoint, ports };
         self.leases.insert(task.clone(), lease.clone());
@@ -342,7 +342,7 @@ impl Network {
         };
         let socket = Socket::netfilter().map_err(kernel)?;
         for (family, network) in self.families(network) {
-            nft::write(&socket, network, self.leases.values()).map_err(kernel)?;
+            nft::write(&socket, network, self.settings.icc, self.leases.values()).map_err(kernel)?;
             speak_up(&socket, family);
         }
         Ok(())
@@ -439,6 +439,13 @@ fn keep_advertised_routes() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the table sees what goes from one port of the bridge to another. Then it keeps
+/// containers apart; keeping the ports apart would cut published ports off too, for such packets
+/// do not come up to the host.
+fn filters_bridges() -> bool {
+    read_text("/proc/sys/net/bridge/bridge-nf-call-iptables").trim() == "1"
 }
 
 /// The bridge's address in an IPv6 network: the first one.

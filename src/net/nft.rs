@@ -281,10 +281,12 @@ impl Expressions<'_> {
     }
 }
 
-/// Writes the table of one family: the bridge's `network`, and the ports of all containers.
+/// Writes the table of one family: the bridge's `network`, whether its containers may speak to
+/// each other, and the ports of all of them.
 pub(super) fn write<'a>(
     socket: &Socket,
     network: Cidr<IpAddr>,
+    neighbours: bool,
     leases: impl Iterator<Item = &'a Lease>,
 ) -> io::Result<()> {
     let family = if network.address.is_ipv4() { Family::V4 } else { Family::V6 };
@@ -314,7 +316,7 @@ pub(super) fn write<'a>(
         }
     }
     translation(&mut batch, network);
-    protection(&mut batch);
+    protection(&mut batch, neighbours);
     batch.commit(socket)
 }
 
@@ -358,7 +360,7 @@ fn translation(batch: &mut Batch, network: Cidr<IpAddr>) {
     });
 }
 
-fn protection(batch: &mut Batch) {
+fn protection(batch: &mut Batch, neighbours: bool) {
     const RELATED_OR_ESTABLISHED: u32 = 4 | 2;
     const TRANSLATED: u32 = 1 << 5;
     if batch.family == Family::V4 {
@@ -378,10 +380,12 @@ fn protection(batch: &mut Batch) {
         rule.goes_to_bridge(Is::Other);
         rule.verdict(ACCEPT, "");
     });
-    batch.rule(TABLE, "forward", &|rule| {
-        rule.comes_from_bridge();
-        rule.verdict(ACCEPT, "");
-    });
+    if neighbours {
+        batch.rule(TABLE, "forward", &|rule| {
+            rule.comes_from_bridge();
+            rule.verdict(ACCEPT, "");
+        });
+    }
     batch.rule(TABLE, "forward", &|rule| {
         rule.connection(0, RELATED_OR_ESTABLISHED);
         rule.verdict(ACCEPT, "");

@@ -1,10 +1,9 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::*;
 use crate::model::{
-    BindOptions, Empty, FileReference, FileTarget, HealthSpec, ImageConfig, ImageHealth, Mount,
-    MountKind, MountSource, NetworkAttachment, NodeId, Platform, PortConfig, PortProtocol,
-    PublishMode, ResourceLimits, Secret, SecretBytes, SecretId, ServiceId, TaskId, TaskState,
+    BindOptions, Cidr, Empty, FileReference, FileTarget, HealthSpec, ImageConfig, ImageHealth, Mount,
+    MountKind, MountSource, NetworkAttachment, NodeId, Platform, ResourceLimits, Secret, SecretBytes, SecretId, ServiceId, TaskId, TaskState,
     TaskStatus, TmpfsOptions, VolumeOptions,
 };
 
@@ -133,6 +132,68 @@ fn host_networking_takes_the_hosts_name_and_no_network_defaults() {
     assert_eq!(text, "nameserver 10.0.0.1\nsearch lan\noptions ndots:2\n");
 }
 
+fn endpoint(v6: bool) -> Endpoint {
+    let v4 = |last| Ipv4Addr::new(172, 17, 0, last);
+    let v6 = v6.then(|| {
+        let address = "fd00:7::2".parse().unwrap();
+        (Cidr { address, prefix: 64 }, "fd00:7::1".parse().unwrap())
+    });
+    Endpoint {
+        v4: Cidr { address: v4(2), prefix: 16 },
+        gateway: v4(1),
+        v6,
+        mtu: 1500,
+        isolated: false,
+    }
+}
+
+#[test]
+fn the_bridge_is_the_network_of_those_who_name_none_or_it() {
+    let none = task(ContainerSpec::default());
+    let mut bridge = host_network(none.clone());
+    bridge.networks[0].name = "bridge".into();
+    for task in [&none, &bridge] {
+        assert!(bridged(task).unwrap());
+        let files = Files::Unchecked;
+        let endpoint = endpoint(false);
+        let bundle =
+            build(task, &container(), &local(sh()), &node(), Some(endpoint), files).unwrap();
+        assert_eq!(bundle.network, NetworkMode::Bridge(endpoint));
+        assert_eq!(bundle.hostname, "0123456789ab");
+        assert_eq!(made(task, sh()).unwrap().network, NetworkMode::Isolated);
+    }
+    assert!(!bridged(&host_network(none)).unwrap());
+}
+
+#[test]
+fn name_servers_that_only_the_host_reaches_are_left_out() {
+    let own = |nameserver: &str| ContainerSpec {
+        dns: DnsConfig { nameservers: s(&[nameserver]), ..DnsConfig::default() },
+        ..ContainerSpec::default()
+    };
+    let public = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
+    let both = "nameserver 8.8.8.8\nnameserver 8.8.4.4\nnameserver 2001:4860:4860::8888\n\
+                nameserver 2001:4860:4860::8844\n";
+    for (host, v6, spec, expected) in [
+        ("nameserver 10.0.0.1\n", false, None, "nameserver 10.0.0.1\n"),
+        ("nameserver 127.0.0.1\nnameserver 10.0.0.1\n", false, None, "nameserver 10.0.0.1\n"),
+        ("nameserver 127.0.0.53\n", false, None, public),
+        ("", false, None, public),
+        ("nameserver ::1\nsearch lan\n", true, None, &*format!("{both}search lan\n")),
+        ("nameserver fd00::1\n", false, None, public),
+        ("nameserver fd00::1\n", true, None, "nameserver fd00::1\n"),
+        ("nameserver fe80::1%eth0\n", true, None, both),
+        // Whoever asks for one gets it.
+        ("nameserver 10.0.0.1\n", false, Some(own("127.0.0.1")), "nameserver 127.0.0.1\n"),
+    ] {
+        let node = NodeFacts { resolv_conf: host.into(), ..node() };
+        let task = task(spec.unwrap_or_default());
+        let (place, files) = (Some(endpoint(v6)), Files::Unchecked);
+        let bundle = build(&task, &container(), &local(sh()), &node, place, files).unwrap();
+        assert_eq!(bundle.resolv_conf.unwrap(), expected, "{host:?}");
+    }
+}
+
 #[test]
 fn mounts_are_cleaned_ordered_and_completed_from_the_image() {
     let mount = |source, target: &str| Mount { source, target: target.into(), read_only: false };
@@ -197,17 +258,12 @@ fn what_this_node_can_not_do_is_refused_by_name() {
         (task(ContainerSpec { health: Some(health), ..default() }), "--health-cmd"),
         (task(ContainerSpec { isolation: true, ..default() }), "isolation"),
     ];
-    let mut port = task(default());
-    port.ports.push(PortConfig {
-        protocol: PortProtocol::Tcp,
-        target: 80,
-        published: 80,
-        mode: PublishMode::Host,
-    });
-    tasks.push((port, "mode=host"));
-    let mut bridge = host_network(task(default()));
-    bridge.networks[0].name = "bridge".into();
-    tasks.push((bridge, "--network bridge"));
+    for (ingress, option) in [(true, "mode=ingress"), (false, "--network lan (driver host)")] {
+        let mut other = host_network(task(default()));
+        other.networks[0] =
+            NetworkAttachment { name: "lan".into(), ingress, ..other.networks[0].clone() };
+        tasks.push((other, option));
+    }
     for (task, option) in tasks {
         let error = check(&task, &node()).unwrap_err().to_string();
         assert!(error.contains(option), "{error}");

@@ -26,6 +26,7 @@ mod fixture;
 mod harness;
 mod joining;
 mod logs;
+mod network;
 mod oracle;
 mod services;
 mod tasks;

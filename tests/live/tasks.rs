@@ -104,8 +104,7 @@ fn what_is_not_done_yet_is_rejected_with_a_reason() {
     let agent = world.agent();
     let image = world.images.busybox.as_str();
     for (name, word, words) in [
-        ("port", "publish", &["--publish", "mode=host,target=80,published=8080"][..]),
-        ("health", "health", &["--health-cmd", "true"]),
+        ("health", "health", &["--health-cmd", "true"][..]),
         ("tty", "tty", &["--tty"]),
     ] {
         let mut all = words.to_vec();
