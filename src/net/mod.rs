@@ -183,13 +183,17 @@ impl Lease {
 pub struct Network {
     settings: BridgeSettings,
     leases: BTreeMap<TaskId, Lease>,
+    /// The address that was given last.
+    last: u32,
 }
 
 impl Network {
     /// Nothing is made before it is needed. `leases` are those of containers that may run.
     #[must_use]
     pub fn new(settings: BridgeSettings, leases: BTreeMap<TaskId, Lease>) -> Self {
-        Self { settings, leases }
+        let given = leases.values().map(|lease| lease.endpoint.v4.address.to_bits());
+        let last = given.max().unwrap_or(0);
+        Self { settings, leases, last }
     }
 
     /// Whether there is a bridge at all.
@@ -286,6 +290,7 @@ impl Network {
             held.extend(sockets);
         }
         let v4 = self.free_address(network)?;
+        self.last = v4.address.to_bits();
         let v6 = self.settings.v6.map(|v6| {
             (Cidr { address: address_v6(v6, v4.address), prefix: v6.prefix }, gateway_v6(v6))
         });
@@ -323,11 +328,15 @@ impl Network {
         }
     }
 
+    /// The next address after the last one that nobody has: one that was just given back may
+    /// still be answered for by a namespace that the kernel has not cleared away yet.
     fn free_address(&self, network: Cidr<Ipv4Addr>) -> Result<Cidr<Ipv4Addr>, NetError> {
-        let (first, last) = network.range();
+        let (first, end) = network.range();
         let used: BTreeSet<Ipv4Addr> =
             self.leases.values().map(|lease| lease.endpoint.v4.address).collect();
-        (first.saturating_add(1)..last)
+        let next = self.last.saturating_add(1).clamp(first.saturating_add(1), end);
+        (next..end)
+            .chain(first.saturating_add(1)..next)
             .map(Ipv4Addr::from_bits)
             .find(|address| *address != network.address && !used.contains(address))
             .map(|address| Cidr { address, prefix: network.prefix })

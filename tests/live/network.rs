@@ -8,6 +8,10 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -49,37 +53,74 @@ fn namespace(task: &TaskView) -> String {
     format!("/proc/{}/ns/net", task.pid)
 }
 
-/// Answers every connection and datagram in a namespace with the address that it comes from, until the
-/// process ends.
-fn serve(namespace: &str, tcp: u16, udp: u16) {
-    let any = IpAddr::from([0_u16; 8]);
-    let (listener, socket) = inside(namespace, || {
-        // Where IPv6 is switched off there is only the other one.
-        let four = IpAddr::from([0, 0, 0, 0]);
-        let listener = TcpListener::bind((any, tcp)).or_else(|_| TcpListener::bind((four, tcp)));
-        let socket = UdpSocket::bind((any, udp)).or_else(|_| UdpSocket::bind((four, udp)));
-        (listener.unwrap(), socket.unwrap())
-    });
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            thread::spawn(move || {
-                let Ok(peer) = stream.peer_addr() else { return };
-                let mut buffer = [0; 64];
-                while stream.read(&mut buffer).is_ok_and(|n| n > 0) {
-                    if stream.write_all(format!("{}\n", plain(peer)).as_bytes()).is_err() {
-                        return;
+/// Answers every connection and datagram in a namespace with the address that it comes from. Holds the
+/// namespace for as long as it lives.
+struct Server {
+    over: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(namespace: &str, tcp: u16, udp: u16) -> Self {
+        const LOOK: Duration = Duration::from_millis(20);
+        let any = IpAddr::from([0_u16; 8]);
+        let (listener, socket) = inside(namespace, || {
+            // Where IPv6 is switched off there is only the other one.
+            let four = IpAddr::from([0, 0, 0, 0]);
+            let listener = TcpListener::bind((any, tcp)).or_else(|_| TcpListener::bind((four, tcp)));
+            let socket = UdpSocket::bind((any, udp)).or_else(|_| UdpSocket::bind((four, udp)));
+            (listener.unwrap(), socket.unwrap())
+        });
+        listener.set_nonblocking(true).unwrap();
+        socket.set_read_timeout(Some(LOOK)).unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let streams = {
+            let over = Arc::clone(&over);
+            move || {
+                let mut streams: Vec<TcpStream> = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    if let Ok((stream, _)) = listener.accept() {
+                        stream.set_nonblocking(true).unwrap();
+                        streams.push(stream);
+                    }
+                    streams.retain_mut(echo);
+                    thread::sleep(LOOK / 10);
+                }
+            }
+        };
+        let datagrams = {
+            let over = Arc::clone(&over);
+            move || {
+                while !over.load(Ordering::Relaxed) {
+                    if let Ok((_, peer)) = socket.recv_from(&mut [0; 64]) {
+                        drop(socket.send_to(plain(peer).to_string().as_bytes(), peer));
                     }
                 }
-            });
+            }
+        };
+        Self { over, threads: vec![thread::spawn(streams), thread::spawn(datagrams)] }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
         }
-    });
-    thread::spawn(move || {
-        let mut buffer = [0; 64];
-        while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-            drop(socket.send_to(plain(peer).to_string().as_bytes(), peer));
+    }
+}
+
+/// Answers what has come; false when the connection has ended.
+fn echo(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0; 64]) {
+        Ok(0) => false,
+        Ok(_) => {
+            let peer = stream.peer_addr().map(plain);
+            peer.is_ok_and(|peer| stream.write_all(format!("{peer}\n").as_bytes()).is_ok())
         }
-    });
+        Err(e) => e.kind() == io::ErrorKind::WouldBlock,
+    }
 }
 
 fn plain(peer: SocketAddr) -> IpAddr {
@@ -154,7 +195,7 @@ fn published_ports_lead_from_everywhere_to_the_container() {
     let there: SocketAddr = format!("{}:5353", agent.host.ip).parse().unwrap();
     early.send_to(b"?", there).unwrap();
     let (service, task) = idle(&world, agent.name(), "published", &publish);
-    serve(&namespace(&task), 80, 53);
+    let inner_server = Server::start(&namespace(&task), 80, 53);
     early.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     wait_until("the early client to be answered", SOON, || {
         drop(early.send_to(b"?", there));
@@ -175,7 +216,7 @@ fn published_ports_lead_from_everywhere_to_the_container() {
     assert_eq!(tcp(&namespace(&neighbour), &format!("{inner}:80")), address(&neighbour));
 
     // The other way: as the host.
-    serve(&of(&outside), 7000, 7001);
+    let outer_server = Server::start(&of(&outside), 7000, 7001);
     assert_eq!(tcp(&namespace(&task), &format!("{}:7000", outside.ip)), host);
     assert_eq!(udp(&namespace(&task), &format!("{}:7001", outside.ip)), Some(host.clone()));
 
@@ -183,7 +224,7 @@ fn published_ports_lead_from_everywhere_to_the_container() {
     outside.ip(&["route", "add", "172.17.0.0/16", "via", &host]);
     assert!(connect(&of(&outside), &format!("{inner}:80"), NEVER).is_err());
     // What listens on the host's loopback stays there.
-    serve(&of(&agent.host), 6000, 6001);
+    let loopback_server = Server::start(&of(&agent.host), 6000, 6001);
     run(&["nsenter", "-t", &task.pid.to_string(), "-n", "sh", "-c",
         "ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.1/32 via 172.17.0.1; \
          echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet"]);
@@ -202,12 +243,14 @@ fn published_ports_lead_from_everywhere_to_the_container() {
     let rules = run_on(&agent.host, &["nft", "list", "chain", "ip", "edgeagent", "ports"]);
     assert!(rules.contains("9090 dnat to 172.17.0.2:90"), "{rules}");
     // Held, but by nobody who listens: translation is the kernel's.
+    drop(loopback_server);
     let listening = agent.host.listeners();
     let ours = |l: &&str| !l.contains("\"live-") && !l.contains("0.0.0.0:5353 ");
     assert_eq!(listening.lines().find(ours), None);
     let taken = inside(&of(&agent.host), || TcpListener::bind(("0.0.0.0", 8080)));
     assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
 
+    drop((inner_server, outer_server));
     neighbours.remove();
     service.remove();
     await_nothing_left(&agent);
@@ -249,7 +292,7 @@ fn a_port_that_is_taken_is_told_before_the_start() {
         "any-port",
         &["--publish", "mode=host,target=80", "--publish", "mode=host,protocol=udp,target=80,published=8080"],
     );
-    serve(&namespace(&task), 80, 80);
+    let _inner_server = Server::start(&namespace(&task), 80, 80);
     let told = wait_for("the ports to be told", SOON, || {
         Some(ports(&world, &task)).filter(|ports| ports.is_array())
     });
@@ -266,7 +309,7 @@ fn connections_survive_the_agent_and_nothing_survives_the_death_of_all() {
     let outside = world.switch.host("out2");
     let publish = ["--publish", "mode=host,target=80,published=8080"];
     let (service, task) = idle(&world, agent.name(), "lasting", &publish);
-    serve(&namespace(&task), 80, 53);
+    let inner_server = Server::start(&namespace(&task), 80, 53);
     let there = format!("{}:8080", agent.host.ip);
     let mut stream = connect(&of(&outside), &there, SOON).unwrap();
     assert_eq!(ask(&mut stream).unwrap(), outside.ip);
@@ -287,6 +330,7 @@ fn connections_survive_the_agent_and_nothing_survives_the_death_of_all() {
     assert_eq!((address(&task), address(&other)), ("172.17.0.2".into(), "172.17.0.3".into()));
     second.remove();
 
+    drop((stream, inner_server));
     // Agent, shim and container at once, as by the OOM killer; then an agent that finds the remains.
     agent.stop(Signal::KILL);
     for pid in agent.host.pids() {
@@ -300,8 +344,9 @@ fn connections_survive_the_agent_and_nothing_survives_the_death_of_all() {
         service.tasks().iter().any(|t| t.runs() && t.pid != task.pid)
     });
     let next = service.await_running(1, SOON).remove(0);
-    serve(&namespace(&next), 80, 53);
+    let next_server = Server::start(&namespace(&next), 80, 53);
     assert_eq!(tcp(&of(&outside), &there), outside.ip);
+    drop(next_server);
     service.remove();
     await_nothing_left(&agent);
 }
@@ -319,15 +364,15 @@ fn a_dockerd_on_the_same_host_keeps_its_network_and_leaves_us_ours() {
     docker.docker(&["run", "-d", "--name", "theirs", "-p", "8081:80", &world.images.busybox, "sleep", "1000"]);
     let pid = docker.docker(&["inspect", "-f", "{{.State.Pid}}", "theirs"]);
     let theirs = format!("/proc/{pid}/ns/net");
-    serve(&theirs, 80, 53);
+    let _their_server = Server::start(&theirs, 80, 53);
 
     agent.join_ok(&world.manager);
     agent.start();
     world.manager.await_node(agent.name(), "ready", SOON);
     let publish = ["--publish", "mode=host,target=80,published=8080"];
     let (service, task) = idle(&world, agent.name(), "beside", &publish);
-    serve(&namespace(&task), 80, 53);
-    serve(&of(&outside), 7000, 7001);
+    let _inner_server = Server::start(&namespace(&task), 80, 53);
+    let _outer_server = Server::start(&of(&outside), 7000, 7001);
     assert!(address(&task).starts_with("172.18."), "docker0 has the first network");
     let host = agent.host.ip.clone();
     let both_work = || {
@@ -430,7 +475,7 @@ fn the_bridge_is_as_the_configuration_says() {
         ["--publish", "mode=host,target=80,published=8080", "--publish", "mode=host,protocol=udp,target=53,published=5353"];
     let (service, task) = idle(&world, agent.name(), "configured", &publish);
     let (others, other) = idle(&world, agent.name(), "apart", &[]);
-    serve(&namespace(&task), 80, 53);
+    let inner_server = Server::start(&namespace(&task), 80, 53);
     assert_eq!(address(&task), "10.99.0.2");
     let pid = task.pid.to_string();
     let link = run(&["nsenter", "-t", &pid, "-n", "ip", "addr", "show", "dev", "eth0"]);
@@ -445,15 +490,17 @@ fn the_bridge_is_as_the_configuration_says() {
     assert_eq!(udp(&of(&outside), "[fd00:79::1]:5353").unwrap(), "fd00:79::2");
     assert_eq!(tcp(&of(&outside), &format!("{}:8080", agent.host.ip)), outside.ip);
     assert_eq!(tcp(&of(&agent.host), "[fd00:79::1]:8080"), "fd00:99::1");
-    serve(&of(&outside), 7000, 7001);
+    let outer_server = Server::start(&of(&outside), 7000, 7001);
     assert_eq!(tcp(&namespace(&task), "[fd00:79::2]:7000"), "fd00:79::1");
     let hosts = run(&["cat", &format!("/proc/{pid}/root/etc/hosts")]);
     let name = &task.container[..12];
-    assert!(hosts.ends_with(&format!("10.99.0.2\t{name}\nfd00:99::242:a63:2\t{name}\n")), "{hosts}");
+    let own = format!("10.99.0.2\t{name}\nfd00:99::242:a63:2\t{name}");
+    assert!(hosts.contains(&own), "{hosts}");
     let told = wait_for("the ports to be told", SOON, || {
         Some(ports(&world, &task)).filter(|ports| ports.is_array())
     });
     assert_eq!(told.as_array().unwrap().len(), 4, "once for each IP: {told}");
+    drop((inner_server, outer_server));
     others.remove();
     service.remove();
     await_nothing_left(&agent);
