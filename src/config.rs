@@ -723,7 +723,9 @@ mod tests {
         ] {
             assert_eq!(fault(text), message);
         }
-        assert!(fault(r#"{"storage-driver": "x"}"#).contains("allowed are bip, bridge, cgroup-parent"));
+        assert!(
+            fault(r#"{"storage-driver": "x"}"#).contains("allowed are bip, bridge, cgroup-parent")
+        );
     }
 
     #[test]

@@ -14,11 +14,7 @@ use crate::{
 const V6_PREFIX_MAX: u8 = 80;
 
 /// Takes one key.
-pub(super) fn set(
-    bridge: &mut BridgeSettings,
-    key: &str,
-    value: Json,
-) -> Result<(), ConfigFault> {
+pub(super) fn set(bridge: &mut BridgeSettings, key: &str, value: Json) -> Result<(), ConfigFault> {
     match key {
         "bip" => bridge.bip = Some(bip(key, value)?),
         "bridge" => {
@@ -30,17 +26,10 @@ pub(super) fn set(
         "default-address-pools" => bridge.pools = pools(key, value)?,
         "icc" => bridge.icc = boolean(key, &value)?,
         _ => {
-            bridge.mtu = match value {
-                Json::Integer(number) => u16::try_from(number).ok(),
-                Json::Null
-                | Json::Bool(_)
-                | Json::String(_)
-                | Json::Real
-                | Json::Array(_)
-                | Json::Object(_) => None,
-            }
-            .filter(|mtu| (MTU_MIN..=MTU_MAX).contains(mtu))
-            .ok_or_else(|| bad(key, "a number from 576 to 65520"))?;
+            bridge.mtu = integer(&value)
+                .and_then(|number| u16::try_from(number).ok())
+                .filter(|mtu| (MTU_MIN..=MTU_MAX).contains(mtu))
+                .ok_or_else(|| bad(key, "a number from 576 to 65520"))?;
         }
     }
     Ok(())
@@ -74,10 +63,10 @@ fn pools(key: &str, value: Json) -> Result<Vec<Pool>, ConfigFault> {
     for value in values {
         let (mut base, mut size) = (None, None);
         for (field, value) in object(key, value, FIELDS)? {
-            match value {
-                Json::String(network) if field == "base" => base = cidr::<Ipv4Addr>(&network),
-                Json::Integer(number) if field == "size" => size = u8::try_from(number).ok(),
-                _ => return Err(bad(key, allowed)),
+            if field == "base" {
+                base = text(&value).and_then(cidr::<Ipv4Addr>);
+            } else {
+                size = integer(&value).and_then(|number| u8::try_from(number).ok());
             }
         }
         match (base, size) {
@@ -88,6 +77,18 @@ fn pools(key: &str, value: Json) -> Result<Vec<Pool>, ConfigFault> {
         }
     }
     if pools.is_empty() { Err(bad(key, allowed)) } else { Ok(pools) }
+}
+
+const fn integer(value: &Json) -> Option<i64> {
+    match value {
+        Json::Integer(number) => Some(*number),
+        Json::Null
+        | Json::Bool(_)
+        | Json::String(_)
+        | Json::Real
+        | Json::Array(_)
+        | Json::Object(_) => None,
+    }
 }
 
 fn cidr<A: FromStr>(text: &str) -> Option<Cidr<A>> {

@@ -26,7 +26,11 @@ pub(crate) fn hosts(bundle: &Bundle, of_host: &str) -> String {
         let _written = writeln!(text, "{address}\t{name}");
     }
     if let NetworkMode::Bridge(endpoint) = &bundle.network {
-        let name = &bundle.hostname;
+        // The whole name, then the part before the first dot.
+        let name = match bundle.hostname.split_once('.') {
+            Some((short, _)) => &format!("{} {short}", bundle.hostname),
+            None => &bundle.hostname,
+        };
         let _written = writeln!(text, "{}\t{name}", endpoint.v4.address);
         if let Some((v6, _)) = &endpoint.v6 {
             let _written = writeln!(text, "{}\t{name}", v6.address);

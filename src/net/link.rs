@@ -27,6 +27,7 @@ const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
 const LINK_MASTER: u16 = 10;
 const LINK_PROTOCOL: u16 = 12;
+const LINK_QUEUE: u16 = 13;
 const LINK_INFO: u16 = 18;
 const LINK_NAMESPACE_OF_PROCESS: u16 = 19;
 const INFO_KIND: u16 = 1;
@@ -34,6 +35,9 @@ const INFO_DATA: u16 = 2;
 const VETH_PEER: u16 = 1;
 const PORT_HAIRPIN: u16 = 4;
 const PORT_ISOLATED: u16 = 33;
+
+/// What is sent is there already.
+const NO_QUEUE: [u8; 4] = [0; 4];
 
 const FAMILY_BRIDGE: u8 = 7;
 const UP: u32 = 1;
@@ -152,6 +156,7 @@ fn pair(host: &Socket, name: &str, bridge: u32, endpoint: &Endpoint) -> io::Resu
     let mut message = Message::new(NEW_LINK, ACK | CREATE | EXCLUSIVE, &link(0, 0, UP));
     message.text(LINK_NAME, name);
     message.attribute(LINK_MTU, &mtu);
+    message.attribute(LINK_QUEUE, &NO_QUEUE);
     message.attribute(LINK_MASTER, &bridge.to_ne_bytes());
     let info = message.nest(LINK_INFO);
     message.text(INFO_KIND, "veth");
@@ -161,6 +166,7 @@ fn pair(host: &Socket, name: &str, bridge: u32, endpoint: &Endpoint) -> io::Resu
     message.raw(&link(0, 0, 0));
     message.text(LINK_NAME, INTERFACE);
     message.attribute(LINK_MTU, &mtu);
+    message.attribute(LINK_QUEUE, &NO_QUEUE);
     // As Docker makes it of the address: a successor at the same address is known at once.
     message.attribute(LINK_ADDRESS, &[2, 0x42, a, b, c, d]);
     let pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -215,8 +221,7 @@ fn default_route(socket: &Socket, index: u32, gateway: IpAddr) -> io::Result<()>
     const UNICAST: u8 = 1;
     const INTERFACE_OUT: u16 = 4;
     const GATEWAY: u16 = 5;
-    let header =
-        [family(gateway), 0, 0, 0, MAIN_TABLE, PROTOCOL_BOOT, 0, UNICAST, 0, 0, 0, 0];
+    let header = [family(gateway), 0, 0, 0, MAIN_TABLE, PROTOCOL_BOOT, 0, UNICAST, 0, 0, 0, 0];
     let mut message = Message::new(NEW_ROUTE, ACK | CREATE | EXCLUSIVE, &header);
     match gateway {
         IpAddr::V4(v4) => message.attribute(GATEWAY, &v4.octets()),

@@ -34,8 +34,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use self::{netlink::Socket, nft::Family};
+#[doc(hidden)]
+pub use self::netlink::fuzz as fuzz_netlink;
 pub(crate) use self::{link::attach, netlink::Socket as HostSocket};
+use self::{netlink::Socket, nft::Family};
 use crate::{
     limits::{LEASE_MAX_BYTES, PUBLISHED_PORTS_MAX, RESOLV_CONF_MAX_BYTES, ROUTES_MAX_BYTES},
     model::{BridgeSettings, Cidr, Endpoint, PortConfig, PortProtocol, PublishMode, TaskId},
@@ -236,7 +238,9 @@ impl Network {
         let network = self.network()?;
         let kernel = |step, needs| move |cause| NetError::Kernel { step, needs, cause };
         let route = Socket::route().map_err(kernel("use netlink", "CONFIG_NET"))?;
-        if self.leases.is_empty() && routes::of_bridge(&read_text(ROUTES)).is_some_and(|other| other.range() != network.range())
+        if self.leases.is_empty()
+            && routes::of_bridge(&read_text(ROUTES))
+                .is_some_and(|other| other.range() != network.range())
         {
             link::delete(&route, BRIDGE).map_err(kernel("replace the bridge", "CONFIG_BRIDGE"))?;
         }
@@ -351,16 +355,18 @@ impl Network {
         };
         let socket = Socket::netfilter().map_err(kernel)?;
         for (family, network) in self.families(network) {
-            nft::write(&socket, network, self.settings.icc, self.leases.values()).map_err(kernel)?;
+            nft::write(&socket, network, self.settings.icc, self.leases.values())
+                .map_err(kernel)?;
             speak_up(&socket, family);
         }
         Ok(())
     }
 
     fn families(&self, v4: Cidr<Ipv4Addr>) -> impl Iterator<Item = (Family, Cidr<IpAddr>)> {
-        let v6 = self.settings.v6.map(|v6| {
-            (Family::V6, Cidr { address: IpAddr::V6(v6.address), prefix: v6.prefix })
-        });
+        let v6 = self
+            .settings
+            .v6
+            .map(|v6| (Family::V6, Cidr { address: IpAddr::V6(v6.address), prefix: v6.prefix }));
         let v4 = Cidr { address: IpAddr::V4(v4.address), prefix: v4.prefix };
         std::iter::once((Family::V4, v4)).chain(v6)
     }

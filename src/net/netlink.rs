@@ -238,6 +238,23 @@ pub(super) fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
     None
 }
 
+/// For the fuzzer: walks any bytes as an answer, and what is in them.
+pub fn fuzz(bytes: &[u8]) {
+    messages(bytes, &mut |kind, payload| {
+        assert!(payload.len() <= bytes.len());
+        if kind == KIND_ERROR {
+            drop(error_of(payload));
+        }
+        for kind in 0..16 {
+            let found = attribute(payload.get(4..).unwrap_or_default(), kind);
+            if let Some(inner) = found.and_then(|value| attribute(value, kind)) {
+                assert!(inner.len() <= payload.len());
+            }
+        }
+        false
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

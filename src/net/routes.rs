@@ -24,9 +24,7 @@ pub(super) fn choose(
         routes.lines().filter_map(route).partition(|(name, _)| *name == BRIDGE);
     let free = |network: Cidr<Ipv4Addr>| {
         !others.iter().any(|(_, other)| other.overlaps(network))
-            && !taken.iter().any(|address| {
-                network.overlaps(Cidr { address: *address, prefix: 32 })
-            })
+            && !taken.iter().any(|address| network.overlaps(Cidr { address: *address, prefix: 32 }))
     };
     let networks = settings.pools.iter().flat_map(|pool| {
         let (first, last) = pool.base.range();

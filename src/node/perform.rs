@@ -7,8 +7,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io,
+    fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     rc::Rc,
@@ -195,8 +194,7 @@ async fn prepare(context: &Context, task: &Task, controller: &mut Controller) ->
         Err(error) => return Outcome::Temporary(error.to_string()),
     };
     let unchecked = Files::Unchecked;
-    let bundle =
-        spec::build(task, &container, &image, &context.facts.borrow(), None, unchecked);
+    let bundle = spec::build(task, &container, &image, &context.facts.borrow(), None, unchecked);
     controller.image = Some(image);
     match bundle {
         Ok(bundle) => match missing_bind_source(&bundle) {
@@ -389,8 +387,10 @@ async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> R
     let image = controller.image.take().ok_or("its image is gone")?;
     let container = container_id(controller).map_err(|error| error.to_string())?;
     let place = attach::join(context, task, &container)?;
-    let (lease, held) = place.map_or_else(|| (None, Vec::new()), |(lease, held)| (Some(lease), held));
-    let spawned = spawn_at(context, task, controller, image, container, lease.as_ref(), &held).await;
+    let (lease, held) =
+        place.map_or_else(|| (None, Vec::new()), |(lease, held)| (Some(lease), held));
+    let spawned =
+        spawn_at(context, task, controller, image, container, lease.as_ref(), &held).await;
     match spawned {
         Ok(shim) => {
             controller.shim = Some(shim);
@@ -413,7 +413,8 @@ async fn spawn_at(
     lease: Option<&Lease>,
     held: &[OwnedFd],
 ) -> Result<Shim, String> {
-    context.facts.borrow_mut().resolv_conf = attach::resolv_conf(spec::bridged(task).unwrap_or_default());
+    context.facts.borrow_mut().resolv_conf =
+        attach::resolv_conf(spec::bridged(task).unwrap_or_default());
     let bundle = {
         let agent = context.agent.borrow();
         let files = Files::Given {

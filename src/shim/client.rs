@@ -172,8 +172,7 @@ pub fn spawn(program: &Path, bundle: &Bundle, held: &[OwnedFd]) -> Result<Shim, 
         .stdout(Stdio::null());
     let mut fds = vec![memory.as_fd(), listener.as_fd()];
     fds.extend(held.iter().map(AsFd::as_fd));
-    let child = sys::spawn_with_fds(&mut command, &fds)
-        .map_err(at("run the program"))?;
+    let child = sys::spawn_with_fds(&mut command, &fds).map_err(at("run the program"))?;
     let stream = Async::new(stream).map_err(at("watch the socket"))?;
     Ok(Shim { dir: dir.clone(), stream: Some(stream), inner: RefCell::new(Inner::of(Some(child))) })
 }

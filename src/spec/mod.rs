@@ -28,8 +28,8 @@ pub use error::SpecError;
 pub use files::Files;
 
 use crate::model::{
-    Bundle, ContainerId, ContainerSpec, DnsConfig, Endpoint, LocalImage, NetworkMode, RootFs, Runtime,
-    Seccomp, SeccompChoice, Task, Ulimit,
+    Bundle, ContainerId, ContainerSpec, DnsConfig, Endpoint, LocalImage, NetworkMode, RootFs,
+    Runtime, Seccomp, SeccompChoice, Task, Ulimit,
 };
 
 /// What a bundle takes from the node.

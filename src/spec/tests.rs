@@ -2,9 +2,9 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::*;
 use crate::model::{
-    BindOptions, Cidr, Empty, FileReference, FileTarget, HealthSpec, ImageConfig, ImageHealth, Mount,
-    MountKind, MountSource, NetworkAttachment, NodeId, Platform, ResourceLimits, Secret, SecretBytes, SecretId, ServiceId, TaskId, TaskState,
-    TaskStatus, TmpfsOptions, VolumeOptions,
+    BindOptions, Cidr, Empty, FileReference, FileTarget, HealthSpec, ImageConfig, ImageHealth,
+    Mount, MountKind, MountSource, NetworkAttachment, NodeId, Platform, ResourceLimits, Secret,
+    SecretBytes, SecretId, ServiceId, TaskId, TaskState, TaskStatus, TmpfsOptions, VolumeOptions,
 };
 
 fn s(words: &[&str]) -> Vec<String> {
@@ -287,12 +287,14 @@ fn secrets_appear_where_they_should_and_only_when_known() {
     let secret = Secret { id: id.clone(), name: "n".into(), data, templating: "golang".into() };
     let known = |_: &SecretId| Some(&secret);
     let files = Files::Given { secret: &known, config: &|_| None };
-    let bundle = build(&with(target.clone()), &container, &local(sh()), &node(), None, files).unwrap();
+    let bundle =
+        build(&with(target.clone()), &container, &local(sh()), &node(), None, files).unwrap();
     let [file] = bundle.files.as_slice() else { panic!() };
     assert_eq!((file.target.as_str(), file.uid, file.gid), ("/run/secrets/pw", 1, 2));
     assert_eq!(file.data.expose(), b"2");
     let files = Files::Given { secret: &|_| None, config: &|_| None };
-    let error = build(&with(target.clone()), &container, &local(sh()), &node(), None, files).unwrap_err();
+    let error =
+        build(&with(target.clone()), &container, &local(sh()), &node(), None, files).unwrap_err();
     let text = "unable to get secret from secret store: secret sec not found";
     assert_eq!(error.to_string(), text);
     assert!(made(&with(target.clone()), sh()).unwrap().files.is_empty());

@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 
 use crate::{
     fixture::{
-        Agent, Daemon, Host, Service, TaskView, World, capture, folder, inside, run, wait_for, wait_ok,
-        wait_until, world,
+        Agent, Daemon, Host, Service, TaskView, World, capture, folder, inside, run, wait_for,
+        wait_ok, wait_until, world,
     },
     services::await_nothing_left,
 };
@@ -67,7 +67,8 @@ impl Server {
         let (listener, socket) = inside(namespace, || {
             // Where IPv6 is switched off there is only the other one.
             let four = IpAddr::from([0, 0, 0, 0]);
-            let listener = TcpListener::bind((any, tcp)).or_else(|_| TcpListener::bind((four, tcp)));
+            let listener =
+                TcpListener::bind((any, tcp)).or_else(|_| TcpListener::bind((four, tcp)));
             let socket = UdpSocket::bind((any, udp)).or_else(|_| UdpSocket::bind((four, udp)));
             (listener.unwrap(), socket.unwrap())
         });
@@ -128,7 +129,7 @@ fn plain(peer: SocketAddr) -> IpAddr {
 }
 
 fn connect(namespace: &str, address: &str, bound: Duration) -> io::Result<TcpStream> {
-    let address: SocketAddr = address.parse().unwrap();
+    let address: SocketAddr = address.parse().map_err(io::Error::other)?;
     inside(namespace, || TcpStream::connect_timeout(&address, bound))
 }
 
@@ -142,8 +143,8 @@ fn ask(stream: &mut TcpStream) -> io::Result<String> {
 }
 
 fn tcp(namespace: &str, address: &str) -> String {
-    let mut stream =
-        connect(namespace, address, SOON).unwrap_or_else(|e| panic!("{namespace} to {address}: {e}"));
+    let mut stream = connect(namespace, address, SOON)
+        .unwrap_or_else(|e| panic!("{namespace} to {address}: {e}"));
     ask(&mut stream).unwrap()
 }
 
@@ -225,17 +226,22 @@ fn published_ports_lead_from_everywhere_to_the_container() {
     assert!(connect(&of(&outside), &format!("{inner}:80"), NEVER).is_err());
     // What listens on the host's loopback stays there.
     let loopback_server = Server::start(&of(&agent.host), 6000, 6001);
-    run(&["nsenter", "-t", &task.pid.to_string(), "-n", "sh", "-c",
+    run(&[
+        "nsenter",
+        "-t",
+        &task.pid.to_string(),
+        "-n",
+        "sh",
+        "-c",
         "ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.1/32 via 172.17.0.1; \
-         echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet"]);
+         echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet",
+    ]);
     assert!(connect(&namespace(&task), "127.0.0.1:6000", NEVER).is_err(), "CVE-2020-8558");
 
     let status = wait_for("the ports to be told", SOON, || {
         Some(ports(&world, &task)).filter(|ports| ports.is_array())
     });
-    let port = |protocol: &str, target: u16, published: u16| {
-        json!({"Protocol": protocol, "TargetPort": target, "PublishedPort": published, "PublishMode": "host"})
-    };
+    let port = |protocol: &str, target: u16, published: u16| json!({"Protocol": protocol, "TargetPort": target, "PublishedPort": published, "PublishMode": "host"});
     let wanted = json!([port("tcp", 80, 8080), port("udp", 53, 5353), port("sctp", 90, 9090)]);
     assert_eq!(status, wanted);
     let shown = world.manager.docker(&["service", "ps", "--format", "{{.Ports}}", &service.name]);
@@ -274,7 +280,14 @@ fn a_port_that_is_taken_is_told_before_the_start() {
     let agent = world.agent();
     let taken = inside(&of(&agent.host), || TcpListener::bind(("0.0.0.0", 8080)).unwrap());
     let image = world.images.busybox.as_str();
-    let words = ["--restart-condition", "none", "--publish", "mode=host,target=80,published=8080", image, "true"];
+    let words = [
+        "--restart-condition",
+        "none",
+        "--publish",
+        "mode=host,target=80,published=8080",
+        image,
+        "true",
+    ];
     let service = Service::create(&world.manager, agent.name(), "clash", &words);
     let task = service.await_state("failed", SOON);
     assert!(
@@ -290,7 +303,12 @@ fn a_port_that_is_taken_is_told_before_the_start() {
         &world,
         agent.name(),
         "any-port",
-        &["--publish", "mode=host,target=80", "--publish", "mode=host,protocol=udp,target=80,published=8080"],
+        &[
+            "--publish",
+            "mode=host,target=80",
+            "--publish",
+            "mode=host,protocol=udp,target=80,published=8080",
+        ],
     );
     let _inner_server = Server::start(&namespace(&task), 80, 80);
     let told = wait_for("the ports to be told", SOON, || {
@@ -336,9 +354,7 @@ fn connections_survive_the_agent_and_nothing_survives_the_death_of_all() {
     for pid in agent.host.pids() {
         capture(Command::new("kill").args(["-9", &pid.to_string()]));
     }
-    wait_until("the interface to go", SOON, || {
-        !agent.host.ip(&["-o", "link"]).contains("veth")
-    });
+    wait_until("the interface to go", SOON, || !agent.host.ip(&["-o", "link"]).contains("veth"));
     agent.start();
     wait_until("a successor", SOON, || {
         service.tasks().iter().any(|t| t.runs() && t.pid != task.pid)
@@ -361,7 +377,17 @@ fn a_dockerd_on_the_same_host_keeps_its_network_and_leaves_us_ours() {
     let docker = Beside::start(&world, &agent);
     let policy = run_on(&agent.host, &["iptables", "-S", "FORWARD"]);
     assert!(policy.contains("-P FORWARD DROP"), "{policy}");
-    docker.docker(&["run", "-d", "--name", "theirs", "-p", "8081:80", &world.images.busybox, "sleep", "1000"]);
+    docker.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "theirs",
+        "-p",
+        "8081:80",
+        &world.images.busybox,
+        "sleep",
+        "1000",
+    ]);
     let pid = docker.docker(&["inspect", "-f", "{{.State.Pid}}", "theirs"]);
     let theirs = format!("/proc/{pid}/ns/net");
     let _their_server = Server::start(&theirs, 80, 53);
@@ -414,7 +440,9 @@ impl Beside {
         let dir = folder().join(format!("beside-{}", agent.name()));
         fs::create_dir_all(&dir).unwrap();
         let mut command = agent.host.command("dockerd");
-        for (option, file) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
+        for (option, file) in
+            [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")]
+        {
             command.arg(option).arg(dir.join(file));
         }
         command.arg("-H").arg(format!("unix://{}", dir.join("docker.sock").display()));
@@ -471,8 +499,12 @@ fn the_bridge_is_as_the_configuration_says() {
     agent.join_ok(&world.manager);
     agent.start();
     world.manager.await_node(agent.name(), "ready", SOON);
-    let publish =
-        ["--publish", "mode=host,target=80,published=8080", "--publish", "mode=host,protocol=udp,target=53,published=5353"];
+    let publish = [
+        "--publish",
+        "mode=host,target=80,published=8080",
+        "--publish",
+        "mode=host,protocol=udp,target=53,published=5353",
+    ];
     let (service, task) = idle(&world, agent.name(), "configured", &publish);
     let (others, other) = idle(&world, agent.name(), "apart", &[]);
     let inner_server = Server::start(&namespace(&task), 80, 53);

@@ -58,7 +58,7 @@ const LOOK: &str = r#"
     part cgroup sh -c 'ls -l /sys/fs/cgroup | awk "{ print \$1, \$3, \$4, \$9, \$10, \$11 }"'
     part files files / /dev /proc /sys /tmp /etc /etc/hosts /etc/hostname /etc/resolv.conf /etc/mtab /.dockerenv /run /run/secrets
     # the bridges of both are alike; only the place on it and the name differ
-    place() { sed -E -e 's/^[0-9]+: //' -e 's/@if[0-9]+//' -e 's/172[.]17[.]0[.]([2-9]|[1-9][0-9]+)/PLACE/g' \
+    place() { sed -E -e 's/^(links: )[0-9]+: /\1/' -e 's/@if[0-9]+//' -e 's/172[.]17[.]0[.]([2-9]|[1-9][0-9]+)/PLACE/g' \
         -e 's/02:42:ac:11:..:../MAC/' -e 's/ link-netnsid [0-9]+//' -e "s/$HOSTNAME/HOST/"; }
     own_network() { ip addr show dev eth0 | grep -q 172.17.0; }
     if own_network; then
