@@ -338,9 +338,10 @@ impl Network {
         let (first, end) = network.range();
         let used: BTreeSet<Ipv4Addr> =
             self.leases.values().map(|lease| lease.endpoint.v4.address).collect();
-        let next = self.last.saturating_add(1).clamp(first.saturating_add(1), end);
+        let first = first.saturating_add(1);
+        let next = self.last.saturating_add(1).max(first).min(end);
         (next..end)
-            .chain(first.saturating_add(1)..next)
+            .chain(first..next)
             .map(Ipv4Addr::from_bits)
             .find(|address| *address != network.address && !used.contains(address))
             .map(|address| Cidr { address, prefix: network.prefix })

@@ -308,7 +308,8 @@ pub(super) async fn discard_all(config: Config, left: BTreeSet<TaskId>) {
     }
 }
 
-/// Removes what is left of every container, and their network. Blocks: for a node that has nothing else to do.
+/// Removes what is left of every container, and their network. Blocks: for a node that has
+/// nothing else to do.
 pub(crate) fn sweep(config: &Config) {
     future::block_on(discard_all(config.clone(), leftovers(config, |_| false)));
     net::remove();
@@ -404,6 +405,7 @@ async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> R
     }
 }
 
+/// Starts the shim of a container whose place on the network is known.
 async fn spawn_at(
     context: &Context,
     task: &Task,
