@@ -42,6 +42,14 @@ test-engines: packages ## also against dockerd 26.1 and 28.5 (debootstraps two D
 	tests/live/engines.sh
 	$(CARGO) test --test live -- --test-threads=1 --ignored --nocapture engines::
 
+.PHONY: vm
+vm: packages ## flash ARM devices, boot them in qemu, let them join a real manager (builds two releases)
+	targets/build aarch64 armv7
+	tests/vm/device arm64 $(OUT)/vm/arm64
+	tests/vm/device armhf $(OUT)/vm/armhf
+	EA_VM=$(abspath $(OUT))/vm EA_DIST=$(abspath $(OUT))/dist \
+	    $(CARGO) test --test live -- --test-threads=1 --ignored vm::
+
 .PHONY: bench
 bench: packages ## measure edgeagent beside a dockerd worker, one table (15 min and a build)
 	@machine=$$(uname -m); \

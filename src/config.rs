@@ -4,8 +4,10 @@
 //! A key that is unknown, given twice or holds a bad value is an error that names it: a typing
 //! mistake must not become a default. Nothing here is ever written.
 
+mod join;
 mod json;
 mod network;
+mod policy;
 
 use core::fmt;
 use std::{
@@ -16,10 +18,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+pub use self::join::{JoinFile, manager_address};
 use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
-    model::{BridgeSettings, DnsConfig, GenericResource, SealChoice, SealSettings, Ulimit},
+    model::{BridgeSettings, DnsConfig, GenericResource, Policy, SealChoice, SealSettings, Ulimit},
 };
 
 /// The configuration of a node, complete.
@@ -52,6 +55,10 @@ pub struct Config {
     pub cgroup_parent: String,
     /// `hostname`: in place of the kernel's.
     pub hostname: Option<String>,
+    /// `admission`, `devices`, `device-classes` and `limits-without-controller`.
+    pub policy: Policy,
+    /// `join-file`: the provisioning file that a node without identity joins with, once.
+    pub join_file: PathBuf,
     /// `seal` and `tpm`: what seals the identity and the tasks.
     pub seal: SealSettings,
     /// `bip`, `bridge`, `default-address-pools`, `fixed-cidr-v6`, `icc`, `ipv6` and `mtu`: the
@@ -75,6 +82,8 @@ impl Default for Config {
             init: false,
             cgroup_parent: "edgeagent".into(),
             hostname: None,
+            policy: Policy::default(),
+            join_file: "/etc/edgeagent/join.json".into(),
             seal: SealSettings::default(),
             bridge: BridgeSettings::default(),
         }
@@ -95,8 +104,11 @@ pub struct ConfigError {
 pub enum ConfigFault {
     /// The file was asked for and can not be read.
     Read(io::Error),
-    /// It is larger than [`CONFIG_MAX_BYTES`].
-    TooLarge,
+    /// It is too large.
+    TooLarge {
+        /// What is allowed, in bytes.
+        limit: usize,
+    },
     /// It is not JSON, or not an object.
     Syntax(serde_json::Error),
     /// No such key.
@@ -113,6 +125,11 @@ pub enum ConfigFault {
         /// The key.
         key: String,
     },
+    /// A key must stand there and does not.
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
     /// A value is not allowed.
     Value {
         /// The key.
@@ -128,6 +145,7 @@ pub enum ConfigFault {
 }
 
 const KEYS: &[&str] = &[
+    "admission",
     "bip",
     "bridge",
     "cgroup-parent",
@@ -135,6 +153,8 @@ const KEYS: &[&str] = &[
     "debug",
     "default-address-pools",
     "default-ulimits",
+    "device-classes",
+    "devices",
     "dns",
     "dns-opts",
     "dns-search",
@@ -145,7 +165,9 @@ const KEYS: &[&str] = &[
     "init",
     "insecure-registries",
     "ipv6",
+    "join-file",
     "labels",
+    "limits-without-controller",
     "log-opts",
     "mtu",
     "node-generic-resources",
@@ -197,7 +219,7 @@ impl Config {
     /// [`ConfigFault`].
     pub fn parse(text: &[u8]) -> Result<Self, ConfigFault> {
         if CONFIG_MAX_BYTES < text.len() {
-            return Err(ConfigFault::TooLarge);
+            return Err(ConfigFault::TooLarge { limit: CONFIG_MAX_BYTES });
         }
         let Object(entries) = serde_json::from_slice(text).map_err(ConfigFault::Syntax)?;
         let mut config = Self::default();
@@ -267,10 +289,14 @@ impl Config {
                     is_hostname,
                 )?);
             }
+            "join-file" => self.join_file = folder(key, value)?,
             "seal" => {
                 self.seal.choice = text(&value)
                     .and_then(seal_choice)
                     .ok_or_else(|| bad(key, "\"auto\", \"tpm2\", \"credential\" or \"host\""))?;
+            }
+            "admission" | "devices" | "device-classes" | "limits-without-controller" => {
+                policy::set(&mut self.policy, key, value)?;
             }
             "tpm" => self.seal.tpm = folder(key, value)?,
             "bip" | "bridge" | "default-address-pools" | "icc" | "mtu" => {
@@ -593,8 +619,8 @@ impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(_) => f.write_str("the configuration can not be read"),
-            Self::TooLarge => {
-                write!(f, "the configuration is larger than {CONFIG_MAX_BYTES} bytes")
+            Self::TooLarge { limit } => {
+                write!(f, "the configuration is larger than {limit} bytes")
             }
             Self::Syntax(_) => f.write_str("the configuration must be one JSON object"),
             Self::UnknownKey { key, suggestion: Some(suggestion), .. } => {
@@ -604,6 +630,7 @@ impl fmt::Display for ConfigFault {
                 write!(f, "unknown key \"{key}\"; allowed are {}", allowed.join(", "))
             }
             Self::Twice { key } => write!(f, "key \"{key}\" stands there twice"),
+            Self::Missing { key } => write!(f, "key \"{key}\" is missing"),
             Self::Value { key, allowed } => {
                 write!(f, "bad value for \"{key}\": it must be {allowed}")
             }
@@ -619,9 +646,10 @@ impl core::error::Error for ConfigFault {
         match self {
             Self::Read(cause) => Some(cause),
             Self::Syntax(cause) => Some(cause),
-            Self::TooLarge
+            Self::TooLarge { .. }
             | Self::UnknownKey { .. }
             | Self::Twice { .. }
+            | Self::Missing { .. }
             | Self::Value { .. }
             | Self::NotSupported { .. } => None,
         }
@@ -656,7 +684,7 @@ mod tests {
                                 "nofile": {"Name": "nofile", "Soft": 64, "Hard": 64}},
             "log-opts": {"max-size": "10m", "max-file": "3"}, "debug": true,
             "node-generic-resources": ["gpu=2", "camera=front", "camera=back"], "init": true,
-            "cgroup-parent": "system/edge", "hostname": "roof-1", "seal": "tpm2", "tpm": "/dev/tpmrm1"
+            "cgroup-parent": "system/edge", "hostname": "roof-1", "join-file": "/boot/edge.json", "seal": "tpm2", "tpm": "/dev/tpmrm1"
         }"#,
         )
         .unwrap();
@@ -665,6 +693,7 @@ mod tests {
         assert_eq!(
             config,
             Config {
+                policy: Policy::default(),
                 data_root: "/data/edge".into(),
                 exec_root: "/run/edge".into(),
                 labels: [("place", "roof=top"), ("x", "")]
@@ -691,6 +720,7 @@ mod tests {
                 init: true,
                 cgroup_parent: "system/edge".into(),
                 hostname: Some("roof-1".into()),
+                join_file: "/boot/edge.json".into(),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
                 // Shown in config/network.rs.
                 bridge: BridgeSettings::default(),
@@ -724,7 +754,8 @@ mod tests {
             assert_eq!(fault(text), message);
         }
         assert!(
-            fault(r#"{"storage-driver": "x"}"#).contains("allowed are bip, bridge, cgroup-parent")
+            fault(r#"{"storage-driver": "x"}"#)
+                .contains("allowed are admission, bip, bridge, cgroup-parent")
         );
     }
 
@@ -741,6 +772,7 @@ mod tests {
             ("init", &["null"]),
             ("cgroup-parent", &[r#""/abs""#, r#""a/../b""#, r#""""#]),
             ("seal", &[r#""tpm""#, r#""HOST""#, r#""""#, "true"]),
+            ("join-file", &[r#""join.json""#, r#""""#, "1"]),
             ("tpm", &[r#""tpmrm0""#, r#""tcp:127.0.0.1:2321""#, r#""/dev/../x""#, "0"]),
             ("hostname", &[r#""""#, r#""a b""#, r#""-a""#]),
             ("node-generic-resources", &[r#"["gpu"]"#, r#"["gpu=-1"]"#, r#"["g=1","g=x"]"#]),
@@ -774,7 +806,7 @@ mod tests {
             assert_eq!(fault(text), "the configuration must be one JSON object", "{text:?}");
         }
         let large = " ".repeat(CONFIG_MAX_BYTES) + "{}";
-        assert!(matches!(Config::parse(large.as_bytes()), Err(ConfigFault::TooLarge)));
+        assert!(matches!(Config::parse(large.as_bytes()), Err(ConfigFault::TooLarge { .. })));
         let deep = r#"{"dns":"#.to_owned() + &"[".repeat(10_000);
         assert!(matches!(Config::parse(deep.as_bytes()), Err(ConfigFault::Syntax(_))));
     }

@@ -17,17 +17,26 @@ pub const REGISTRATION_PAUSE: Duration = Duration::from_secs(9);
 /// Connections to the control socket that are served at once; one more is closed unanswered.
 pub const CONTROL_CONNECTIONS: usize = 8;
 
-/// Longest request on the control socket, in bytes; a longer one closes the connection.
-pub const CONTROL_REQUEST_MAX_BYTES: usize = 256;
+/// Longest request on the control socket, in bytes: `token set` carries a token of some 90. A longer
+/// one closes the connection.
+pub const CONTROL_REQUEST_MAX_BYTES: usize = 512;
 
 /// How long a request or an answer on the control socket may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one poll for a certificate may be held by the manager (swarmkit
-/// `ca/certificates.go`, `GetRemoteSignedCertificate`).
-pub const CERTIFICATE_POLL: Duration = Duration::from_secs(5);
+/// How long the first poll for a certificate may be held by the manager; then the person is told
+/// that it takes its time.
+pub const CERTIFICATE_POLL_FIRST: Duration = Duration::from_secs(2);
 
-/// Longest pause between two polls for a certificate (the same).
+/// How long each later poll may be held. A manager answers at once when it has decided, so a node
+/// that waits for approval runs a moment after it, for one small call per minute. Swarmkit holds
+/// 5 s and pauses up to 30 (`ca/certificates.go`, `GetRemoteSignedCertificate`).
+pub const CERTIFICATE_POLL: Duration = Duration::from_secs(60);
+
+/// Pause between two polls; doubled while the manager answers at once.
+pub const CERTIFICATE_POLL_PAUSE_FIRST: Duration = Duration::from_millis(500);
+
+/// Longest pause after a poll that was answered at once and decided nothing (the same).
 pub const CERTIFICATE_POLL_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long a renewal may take; then it is begun anew, with a pause. Managers sign at once, or
@@ -56,6 +65,27 @@ pub const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// Pause before an identity that can not be used, or a broken enrolment, is tried again.
 pub const IDENTITY_RETRY: Duration = Duration::from_secs(20);
 
+/// Pause before the agent looks again whether the `join` that holds the lock has ended: it was
+/// told so, unless that was killed.
+pub const JOIN_LOCK_RETRY: Duration = Duration::from_secs(1);
+
+/// Largest provisioning file, in bytes: token, addresses and labels. A larger one is an error.
+pub const JOIN_FILE_MAX_BYTES: usize = 16 * 1024;
+
+/// How often a node without identity looks for a new provisioning file. Nothing wakes up for it
+/// once the node is a member.
+pub const JOIN_FILE_LOOK: Duration = Duration::from_secs(30);
+
+/// Pause after the first failed attempt to join with a provisioning file; it doubles…
+pub const JOIN_RETRY_FIRST: Duration = Duration::from_secs(5);
+
+/// … up to this.
+pub const JOIN_RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// Contents of provisioning files that are remembered as used or refused. The oldest is forgotten
+/// for a ninth.
+pub const JOIN_FILES_REMEMBERED: usize = 8;
+
 // cli
 
 /// The port that managers listen on when an address names none.
@@ -63,6 +93,9 @@ pub const DEFAULT_MANAGER_PORT: u16 = 2377;
 
 /// Addresses that `join` takes; more is a usage error.
 pub const JOIN_ADDRESSES_MAX: usize = 16;
+
+/// How long `join` waits for another edgeagent that is changing the node's membership.
+pub const JOIN_LOCK_WAIT: Duration = Duration::from_secs(15);
 
 /// Bytes read of a token file; what follows is ignored, and a token cut off is malformed.
 pub const TOKEN_FILE_MAX_BYTES: u64 = 4096;
@@ -453,3 +486,33 @@ pub const CREDENTIAL_MIN_BYTES: usize = 32;
 
 /// Most bytes of a key that systemd hands in: more is a mistake.
 pub const CREDENTIAL_MAX_BYTES: usize = 4096;
+
+// check
+
+/// Oldest kernel, major and minor, that edgeagent promises to work on. Ours: cgroup v2 with all
+/// that containers need, and the oldest one that device makers still get from their vendors.
+pub const KERNEL_MIN: (u32, u32) = (4, 19);
+
+/// 2026-11-01: a clock before the time when this program was made is wrong. In seconds since 1970.
+pub const RELEASED: i64 = 1_793_491_200;
+
+/// With less free space than this, in bytes, an image of some size will not fit.
+pub const CHECK_FREE_BYTES: u64 = 256 << 20;
+
+/// A Debian image has some 7000 files.
+pub const CHECK_FREE_INODES: u64 = 10_000;
+
+/// How long `check` waits for a manager to accept a connection.
+pub const CHECK_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Segments of IPv6's smallest MTU, 1280 bytes, less its headers; a way with smaller ones is odd.
+pub const CHECK_MTU: u32 = 1220;
+
+// policy
+
+/// Patterns of one rule of the policy; more is a mistake in `agent.json`.
+pub const POLICY_PATTERNS_MAX: usize = 64;
+
+/// Devices that one task may be given, and that one class may have; more are left out, with a
+/// warning. A program of the kernel that knows so many is still small.
+pub const DEVICES_MAX: usize = 64;

@@ -8,7 +8,7 @@ use std::{
     io,
     mem::MaybeUninit,
     os::{
-        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
     process::{Child, Command},
@@ -347,6 +347,27 @@ pub struct Instruction {
 struct Program {
     length: u16,
     instructions: *const Instruction,
+}
+
+/// The largest segment that a TCP connection sends, in bytes: what both ends agreed on.
+///
+/// # Errors
+/// What `getsockopt` says.
+pub fn tcp_segment(stream: impl AsFd) -> io::Result<u32> {
+    let mut segment: u32 = 0;
+    let mut length: libc::socklen_t = 4;
+    // SAFETY: the kernel writes at most `length` bytes, the size of `segment`, and both outlive
+    // the call.
+    check(unsafe {
+        libc::getsockopt(
+            stream.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_MAXSEG,
+            (&raw mut segment).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(segment)
 }
 
 /// Installs a seccomp filter on this thread.

@@ -242,12 +242,12 @@ fn a_pending_node_asks_every_manager_and_learns_that_it_was_forgotten() {
             key: SecretBytes::default(),
             csr: b"CSR".to_vec(),
         };
-        let mut identity = Identity {
+        let identity = Identity {
             root_ca: pki("root.pem"),
             seeds: vec![first.addr.clone(), second.addr.clone()],
             ..Identity::default()
         };
-        let error = enrolment.resume(&mut identity, &pending, |_| {}).await.unwrap_err();
+        let error = enrolment.signature(&identity, &pending, |_| {}).await.unwrap_err();
         assert_eq!(first.calls().len(), 1, "the first one was asked, and could not answer");
         let JoinError::Forgotten { addr } = error else { panic!("{error:?}") };
         assert_eq!(addr, second.addr);
@@ -331,7 +331,9 @@ fn a_listener_that_says_nothing_and_a_closed_port_are_unreachable() {
         let addr = silent.local_addr().unwrap().to_string();
         let wait = Duration::from_millis(100);
         let error = Channel::open(&ex, &addr, joining("root"), JOIN_NAME, wait).await.unwrap_err();
-        assert!(matches!(error, CallError::Deadline), "{error:?}");
+        assert!(matches!(error, CallError::Stalled { .. }), "{error:?}");
+        assert!(error.to_string().contains("MTU"), "{error}");
+        assert!(matches!(error.loss(), LinkLoss::Unreachable(_)));
         drop(silent);
         let error = Channel::open(&ex, &addr, joining("root"), JOIN_NAME, SOON).await.unwrap_err();
         assert!(matches!(error, CallError::Connect { .. }), "{error:?}");

@@ -26,7 +26,8 @@ pub use token::{JoinToken, TokenError};
 use core::fmt::Write as _;
 
 /// Lower-case hexadecimal.
-fn hex(bytes: &[u8]) -> String {
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String can not fail.
         if write!(text, "{byte:02x}").is_err() {
@@ -37,7 +38,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// SHA-256 of `bytes`.
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut digest = [0; 32];
     digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
     digest

@@ -1,6 +1,6 @@
 //! `join` and `leave`.
 
-use std::{fs, io::Read as _, path::Path, rc::Rc};
+use std::{fs, io::Read as _, path::Path, rc::Rc, thread};
 
 use smol::{LocalExecutor, future};
 use zeroize::Zeroizing;
@@ -8,25 +8,24 @@ use zeroize::Zeroizing;
 use super::{Failure, Join, print};
 use crate::{
     ca::{JoinToken, PinnedRoot},
-    config::Config,
-    limits::{DEFAULT_MANAGER_PORT, JOIN_ADDRESSES_MAX, TOKEN_FILE_MAX_BYTES},
+    config::{Config, manager_address},
+    limits::{JOIN_ADDRESSES_MAX, JOIN_LOCK_WAIT, LOCK_PAUSE, TOKEN_FILE_MAX_BYTES},
     model::{Identity, PendingCertificate, chain},
     node::{
         self,
         control::{self, Request, Response},
-        enrol::{Enrolment, JoinError},
+        enrol::{Enrolment, JoinError, Wish},
     },
-    seal::{self, IdentityStore, Lock, Machine, Sealer},
+    seal::{self, IdentityStore, Lock, LockError, Machine, Sealer},
 };
 
 /// Joins a swarm, or says that this node is in it already.
 pub(super) fn join(config: &Config, arguments: Join) -> Result<(), Failure> {
-    let token = read_token(&arguments)?;
-    let token = JoinToken::parse(token.trim())
-        .map_err(|error| Failure::usage(format!("invalid join token: {}", chain(&error))))?;
-    let seeds = addresses(&arguments.addresses)?;
+    let Join { token, token_file, forget_token, availability, addresses: given } = arguments;
+    let token = parse_token(&read_token(token, token_file.as_deref())?)?;
+    let seeds = addresses(&given)?;
     node::make_private_dir(&config.data_root)?;
-    let _lock = Lock::exclusive(&config.data_root)?;
+    let _lock = lock(config)?;
     let sealer = Sealer::open(&config.data_root, &Machine::this(), &config.seal)?;
     let store = IdentityStore::new(&config.data_root, sealer);
     let known = store.load()?;
@@ -40,27 +39,57 @@ pub(super) fn join(config: &Config, arguments: Join) -> Result<(), Failure> {
     let enrolment =
         Enrolment { executor: Rc::clone(&executor), store: &store, clock: || node::clock().wall };
     let issued = future::block_on(executor.run(async {
-        match known {
-            Some(mut identity) if same_swarm(&identity, &token) => match identity.pending.clone() {
-                Some(pending) => {
-                    identity.seeds = merged(seeds, &identity.seeds);
-                    enrolment.resume(&mut identity, &pending, tell_pending).await
-                }
-                None => enrolment.join(&token, seeds, arguments.availability, tell_pending).await,
-            },
-            Some(_) | None => {
-                enrolment.join(&token, seeds, arguments.availability, tell_pending).await
-            }
+        let begun = known.filter(|identity| same_swarm(identity, &token));
+        if let Some(mut identity) = begun
+            && let Some(pending) = identity.pending.clone()
+        {
+            identity.seeds = merged(seeds, &identity.seeds);
+            identity.forget_token |= forget_token;
+            let chain = enrolment.signature(&identity, &pending, tell_pending).await?;
+            return enrolment.finish(&mut identity, &pending, chain);
         }
-    }))
-    .map_err(failure)?;
-    match control::ask(&config.exec_root, Request::IdentityChanged) {
+        let wish = Wish { seeds, availability, forget_token, ..Wish::default() };
+        // This command may be interrupted from here on, and the agent goes on with what is sealed.
+        let sealed = || drop(control::ask(&config.exec_root, &Request::IdentityChanged));
+        enrolment.join(&token, wish, sealed, tell_pending).await
+    }));
+    let issued = match issued {
+        Ok(issued) => issued,
+        Err(error) => {
+            // What is sealed may be another attempt now, or none.
+            drop(control::ask(&config.exec_root, &Request::IdentityChanged));
+            return Err(failure(error));
+        }
+    };
+    notify(config);
+    log::debug!("joined node.id={}", issued.node_id);
+    print(format_args!("This node joined a swarm as a worker.\n"))
+}
+
+/// The lock on `data-root`. Another command that joins is waited for, so that the second of two is
+/// told what the first has done.
+pub(super) fn lock(config: &Config) -> Result<Lock, Failure> {
+    let attempts = JOIN_LOCK_WAIT.as_millis() / LOCK_PAUSE.as_millis().max(1);
+    for attempt in 0..attempts {
+        match Lock::exclusive(&config.data_root) {
+            Err(LockError::Held) => {}
+            other => return Ok(other?),
+        }
+        if attempt == 0 {
+            tell("another edgeagent is changing this node's membership; waiting for it");
+        }
+        thread::sleep(LOCK_PAUSE);
+    }
+    Ok(Lock::exclusive(&config.data_root)?)
+}
+
+/// Lets a running agent read the identity again.
+fn notify(config: &Config) {
+    match control::ask(&config.exec_root, &Request::IdentityChanged) {
         Ok(Some(_)) => {}
         Ok(None) => tell("no agent runs on this node yet; start it: edgeagent run"),
         Err(error) => tell(&format!("the running agent does not answer, restart it: {error}")),
     }
-    log::debug!("joined node.id={}", issued.node_id);
-    print(format_args!("This node joined a swarm as a worker.\n"))
 }
 
 /// Speaks to the person, beside what a script reads from standard output.
@@ -127,9 +156,18 @@ fn same_swarm(identity: &Identity, token: &JoinToken) -> bool {
         || identity.token.expose() == token.expose().as_bytes()
 }
 
-fn read_token(arguments: &Join) -> Result<Zeroizing<String>, Failure> {
-    match (&arguments.token, &arguments.token_file) {
-        (Some(token), None) => Ok(Zeroizing::new(token.clone())),
+/// The form of a token is judged before anything else happens.
+pub(super) fn parse_token(text: &str) -> Result<JoinToken, Failure> {
+    JoinToken::parse(text)
+        .map_err(|error| Failure::usage(format!("invalid join token: {}", chain(&error))))
+}
+
+pub(super) fn read_token(
+    token: Option<String>,
+    file: Option<&Path>,
+) -> Result<Zeroizing<String>, Failure> {
+    match (token, file) {
+        (Some(token), None) => Ok(Zeroizing::new(token)),
         (None, Some(path)) => read_token_file(path),
         (Some(_), Some(_)) => Err(Failure::usage("give --token or --token-file, not both")),
         (None, None) => Err(Failure::usage(
@@ -140,7 +178,9 @@ fn read_token(arguments: &Join) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn read_token_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let mut text = Zeroizing::new(String::new());
+    // Large enough from the start: a buffer that grows leaves a token behind.
+    let capacity = usize::try_from(TOKEN_FILE_MAX_BYTES).unwrap_or_default() + 1;
+    let mut text = Zeroizing::new(String::with_capacity(capacity));
     let read = if path == Path::new("-") {
         std::io::stdin().lock().take(TOKEN_FILE_MAX_BYTES).read_to_string(&mut text)
     } else {
@@ -156,7 +196,7 @@ fn read_token_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// `host[:port]` with the default port made explicit.
-fn addresses(given: &[String]) -> Result<Vec<String>, Failure> {
+pub(super) fn addresses(given: &[String]) -> Result<Vec<String>, Failure> {
     if given.is_empty() {
         return Err(Failure::usage(
             "the address of a manager is needed: edgeagent join --token TOKEN MANAGER[:2377]",
@@ -169,40 +209,20 @@ fn addresses(given: &[String]) -> Result<Vec<String>, Failure> {
 }
 
 fn address(given: &str) -> Result<String, Failure> {
-    let bad = || {
+    manager_address(given).ok_or_else(|| {
         Failure::usage(format!(
             "{given:?} is not an address: host, host:port, IPv4, IPv4:port or [IPv6]:port"
         ))
-    };
-    let (host, port) = if let Some(rest) = given.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or_else(bad)?;
-        host.parse::<std::net::Ipv6Addr>().map_err(|_| bad())?;
-        (format!("[{host}]"), rest.strip_prefix(':'))
-    } else if given.parse::<std::net::Ipv6Addr>().is_ok() {
-        (format!("[{given}]"), None)
-    } else {
-        match given.split_once(':') {
-            Some((host, port)) => (host.to_owned(), Some(port)),
-            None => (given.to_owned(), None),
-        }
-    };
-    let port = match port {
-        Some(port) => port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(bad)?,
-        None if given.starts_with('[') && !given.ends_with(']') => return Err(bad()),
-        None => DEFAULT_MANAGER_PORT,
-    };
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]%".contains(&b);
-    if host.is_empty() || !host.bytes().all(allowed) {
-        return Err(bad());
-    }
-    Ok(format!("{host}:{port}"))
+    })
 }
 
 /// Stops and removes every task and forgets the identity.
 pub(super) fn leave(config: &Config) -> Result<(), Failure> {
-    match control::ask(&config.exec_root, Request::Leave) {
+    match control::ask(&config.exec_root, &Request::Leave) {
         Ok(Some(Response::Done)) => {}
-        Ok(Some(Response::Failed(reason))) => return Err(Failure::plain(reason)),
+        Ok(Some(Response::Failed(reason) | Response::Refused(reason))) => {
+            return Err(Failure::plain(reason));
+        }
         Ok(Some(Response::Status(_) | Response::Tasks(_))) => {
             return Err(Failure::plain("the running agent answered something else"));
         }
@@ -217,7 +237,7 @@ pub(super) fn leave(config: &Config) -> Result<(), Failure> {
                 }
             };
             leave_alone(config)?;
-            control::ask(&config.exec_root, Request::IdentityChanged)
+            control::ask(&config.exec_root, &Request::IdentityChanged)
                 .map_err(|error| Failure::failed("the running agent does not answer", &error))?;
         }
         Err(error) => return Err(Failure::failed("the running agent does not answer", &error)),
@@ -228,9 +248,16 @@ pub(super) fn leave(config: &Config) -> Result<(), Failure> {
 /// Leaves without an agent.
 fn leave_alone(config: &Config) -> Result<(), Failure> {
     let _lock = Lock::exclusive(&config.data_root)?;
-    // Nothing is opened: an identity whose seal is lost is still one to be forgotten.
+    // An identity whose seal is lost is still one to be forgotten.
     if !seal::is_sealed(&config.data_root) {
         return Err(Failure::not_joined());
+    }
+    // A provisioning file that can not be erased must not make this node join again.
+    let machine = Machine::this();
+    if let Ok(sealer) = Sealer::open(&config.data_root, &machine, &config.seal)
+        && let Ok(Some(identity)) = IdentityStore::new(&config.data_root, sealer).load()
+    {
+        node::settle(config, &machine, &identity, false);
     }
     node::sweep(config);
     // Records of tasks go too: one that does not open would keep images from being pruned for ever.
@@ -249,33 +276,5 @@ mod tests {
         assert_eq!(all, list(&["new:1", "same:1", "old:1"]));
         let many: Vec<String> = (0..JOIN_ADDRESSES_MAX).map(|n| format!("m{n}:1")).collect();
         assert_eq!(merged(many.clone(), &list(&["old:1"])), many);
-    }
-
-    #[test]
-    fn addresses_get_the_port_that_managers_use() {
-        for (given, full) in [
-            ("10.0.0.1", "10.0.0.1:2377"),
-            ("10.0.0.1:4000", "10.0.0.1:4000"),
-            ("manager.example", "manager.example:2377"),
-            ("[::1]", "[::1]:2377"),
-            ("[::1]:99", "[::1]:99"),
-            ("fe80::1", "[fe80::1]:2377"),
-        ] {
-            assert_eq!(address(given).unwrap(), full);
-        }
-        for bad in [
-            "",
-            ":2377",
-            "host:",
-            "host:0",
-            "host:70000",
-            "host:x",
-            "[::1",
-            "[::1]x",
-            "a b",
-            "http://h",
-        ] {
-            assert!(address(bad).is_err(), "{bad:?}");
-        }
     }
 }

@@ -4,11 +4,13 @@
 //! commands that look at tasks ask a running agent through its control socket, and fall back to
 //! what is stored when there is none.
 
+mod check;
 mod failure;
 mod image;
 mod join;
 mod log;
 mod show;
+mod token;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -48,10 +50,12 @@ enum Command {
     Join(Join),
     Run(Run),
     Leave(Leave),
+    Token(Token),
     Status(Status),
     Ps(Ps),
     Logs(Logs),
     Image(Image),
+    Check(Check),
     Version(Version),
 }
 
@@ -69,6 +73,11 @@ struct Join {
     #[argh(option)]
     token_file: Option<PathBuf>,
 
+    /// burn the token once there is a certificate: after that has expired, this node can not join
+    /// again by itself
+    #[argh(switch)]
+    forget_token: bool,
+
     /// active, pause or drain (default active)
     #[argh(option, from_str_fn(availability), default = "Availability::Active")]
     availability: Availability,
@@ -78,7 +87,7 @@ struct Join {
     addresses: Vec<String>,
 }
 
-/// run the agent; waits when this node has not joined a swarm yet
+/// run the agent; a node that is in no swarm joins as its provisioning file says, or waits for join
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "run")]
 struct Run {}
@@ -87,6 +96,39 @@ struct Run {}
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "leave")]
 struct Leave {}
+
+/// manage the join token that this node keeps
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "token")]
+struct Token {
+    #[argh(subcommand)]
+    command: TokenCommand,
+}
+
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+enum TokenCommand {
+    Set(TokenSet),
+}
+
+/// keep another join token, for joining again when the certificate has expired
+#[expect(rustdoc::broken_intra_doc_links, reason = "argh prints it as it is")]
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "set")]
+struct TokenSet {
+    /// join token, SWMTKN-1-…; other users of this device see it in the process list: prefer
+    /// --token-file
+    #[argh(option)]
+    token: Option<String>,
+
+    /// file with the join token, - for standard input
+    #[argh(option)]
+    token_file: Option<PathBuf>,
+
+    /// also when the token names another root CA than the one that this node trusts
+    #[argh(switch)]
+    new_root: bool,
+}
 
 /// show the state of this node on one screen
 #[derive(FromArgs, Debug)]
@@ -186,6 +228,20 @@ struct ImageRm {
 #[argh(subcommand, name = "prune")]
 struct ImagePrune {}
 
+/// tell what the kernel and the system offer, what each gap costs and what helps; exit code 1
+/// when no task can run here
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "check")]
+struct Check {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+
+    /// managers to reach for, host[:port]
+    #[argh(positional, arg_name = "ADDR")]
+    addresses: Vec<String>,
+}
+
 /// print the version
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "version")]
@@ -202,12 +258,8 @@ fn level(text: &str) -> Result<::log::LevelFilter, String> {
 }
 
 fn availability(text: &str) -> Result<Availability, String> {
-    match text {
-        "active" => Ok(Availability::Active),
-        "pause" => Ok(Availability::Pause),
-        "drain" => Ok(Availability::Drain),
-        _ => Err(format!("availability {text:?} is none of active, pause, drain")),
-    }
+    Availability::from_name(text)
+        .ok_or_else(|| format!("availability {text:?} is none of active, pause, drain"))
 }
 
 /// Runs the command named by the process's arguments and says how it ended.
@@ -218,8 +270,14 @@ pub fn main() -> ExitCode {
     let Ok(texts) = texts else {
         return Failure::usage("an argument is not valid UTF-8").report();
     };
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let arguments = match Arguments::from_args(&["edgeagent"], &texts) {
+    // The kernel's copy of the arguments is out of reach; ours may hold a token.
+    let texts = zeroize::Zeroizing::new(texts);
+    let parsed = {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        Arguments::from_args(&["edgeagent"], &texts)
+    };
+    drop(texts);
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(exit) => return early(&exit),
     };
@@ -254,23 +312,32 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     match &arguments.command {
         // These see the token, or what is sealed.
         Command::Join(_)
+        | Command::Token(_)
         | Command::Run(_)
         | Command::Leave(_)
         | Command::Status(_)
         | Command::Ps(_) => node::keep_private(),
         // `image load` lets its child open our standard input, which this would forbid.
-        Command::Logs(_) | Command::Image(_) | Command::Version(_) => {}
+        Command::Logs(_) | Command::Image(_) | Command::Check(_) | Command::Version(_) => {}
     }
     match arguments.command {
         Command::Join(join) => join::join(&config, join),
         Command::Run(Run {}) => node::run(config).map_err(|error: RunError| error.into()),
         Command::Leave(Leave {}) => join::leave(&config),
+        Command::Token(Token { command: TokenCommand::Set(wish) }) => token::set(&config, wish),
         Command::Status(Status { json }) => show::status(&config, json),
         Command::Ps(Ps { json }) => show::ps(&config, json),
         Command::Logs(logs) => show::logs(&config, &logs),
         Command::Image(Image { command }) => image::image(&config, command),
+        Command::Check(arguments) => check::check(&config, &arguments),
         Command::Version(Version {}) => Ok(()),
     }
+}
+
+/// Text that managers, registries and images may have written, made harmless for a terminal: what
+/// is no printing character becomes `?`.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// Prints to standard output; a reader that went away ends the command quietly.

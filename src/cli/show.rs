@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, io, io::Write as _, thread};
 
-use super::{Failure, Logs, print, print_json};
+use super::{Failure, Logs, plain, print, print_json};
 use crate::{
     config::Config,
     limits::{LOG_BATCH_MAX_BYTES, LOG_FOLLOW_INTERVAL},
@@ -17,7 +17,7 @@ use crate::{
 
 /// Prints the state of this node.
 pub(super) fn status(config: &Config, json: bool) -> Result<(), Failure> {
-    let report = match control::ask(&config.exec_root, Request::Status) {
+    let report = match control::ask(&config.exec_root, &Request::Status) {
         Ok(Some(Response::Status(report))) => *report,
         Ok(Some(_)) => return Err(Failure::plain("the running agent answered something else")),
         Ok(None) => stored_status(config)?,
@@ -48,14 +48,9 @@ fn stored_status(config: &Config) -> Result<StatusReport, Failure> {
         (None, Some(pending)) => Some(pending.node_id.to_string()),
         (None, None) => None,
     };
+    report.join_token = Some(String::from(node::token::kept(&identity)));
     report.managers = identity.seeds;
     Ok(report)
-}
-
-/// Text that managers, registries and images may have written, made harmless for a terminal: what
-/// is no printing character becomes `?`.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn screen(report: &StatusReport) -> String {
@@ -80,6 +75,7 @@ fn screen(report: &StatusReport) -> String {
         );
         line("Root CA:", &format!("sha256:{}", certificate.root_ca));
     }
+    line("Join token:", report.join_token.as_deref().unwrap_or_default());
     line("Seal:", &report.seal);
     line("Tasks:", &format!("{} running, {} in all", report.running, report.tasks));
     line("Last error:", report.last_error.as_deref().unwrap_or_default());
@@ -91,7 +87,7 @@ fn screen(report: &StatusReport) -> String {
 
 /// Lists the tasks of this node.
 pub(super) fn ps(config: &Config, json: bool) -> Result<(), Failure> {
-    let tasks = match control::ask(&config.exec_root, Request::Tasks) {
+    let tasks = match control::ask(&config.exec_root, &Request::Tasks) {
         Ok(Some(Response::Tasks(tasks))) => tasks,
         Ok(Some(_)) => return Err(Failure::plain("the running agent answered something else")),
         Ok(None) => stored_tasks(config)?,

@@ -13,7 +13,11 @@ use std::{
 use rustix::process::Pid;
 
 use super::device;
-use crate::{limits, model::Bundle, sys};
+use crate::{
+    limits,
+    model::{Bundle, BundleDevice},
+    sys,
+};
 
 /// Controllers of v1 trees (Linux `include/linux/cgroup_subsys.h`). A container has a group in
 /// every tree, as from runc, also where swarm can ask for nothing: so it sees and counts as itself.
@@ -92,6 +96,17 @@ fn parse(mountinfo: &str) -> Vec<Hierarchy> {
     found
 }
 
+/// Whether the kernel offers a controller here, in any of the ways.
+pub(crate) fn has_controller(name: &str) -> bool {
+    let offers = |tree: &Hierarchy| {
+        let listed = || fs::read_to_string(tree.mount.join("cgroup.controllers"));
+        tree.has(name)
+            || tree.v2 && listed().is_ok_and(|list| list.split_whitespace().any(|c| c == name))
+    };
+    // Not to know is no reason to refuse a limit: setting it says more.
+    hierarchies().map_or(true, |trees| trees.iter().any(offers))
+}
+
 /// The control groups of one container, one in each tree.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
@@ -159,13 +174,13 @@ impl Cgroup {
                 self.v1("pids").or_else(|| self.v2()).ok_or_else(|| no_controller("pids"))?;
             set(group, "pids.max", &pids.to_string())?;
         }
-        self.restrict_devices()
+        self.restrict_devices(&bundle.devices)
     }
 
-    fn restrict_devices(&self) -> Result<(), String> {
+    fn restrict_devices(&self, devices: &[BundleDevice]) -> Result<(), String> {
         if let Some(group) = self.v1("devices") {
             set(group, "devices.deny", "a")?;
-            for rule in device::ALLOWED {
+            for rule in device::rules(devices) {
                 set(group, "devices.allow", &rule.to_string())?;
             }
             return Ok(());
@@ -173,7 +188,7 @@ impl Cgroup {
         let group = self.v2().ok_or_else(|| no_controller("devices"))?;
         let attach = || {
             let dir = fs::File::open(group)?;
-            sys::attach_device_program(dir.as_fd(), &device::program())
+            sys::attach_device_program(dir.as_fd(), &device::program(devices))
         };
         attach().map_err(|e| failed("attach the device program", &e))
     }

@@ -2,14 +2,15 @@
 
 use core::fmt;
 
+use crate::model::BundleDevice;
+
 /// One allowed device. Everything else is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
     kind: Kind,
     major: Option<u32>,
     minor: Option<u32>,
-    /// Only `mknod`, or reading and writing as well.
-    only_mknod: bool,
+    access: Access,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,16 +19,39 @@ enum Kind {
     Character = 2,
 }
 
+/// What may be done, as the kernel's bits (`BPF_DEVCG_ACC_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Mknod = 1,
+    Read = 2,
+    ReadWrite = 6,
+    All = 7,
+}
+
 const fn node(major: u32, minor: Option<u32>) -> Rule {
-    Rule { kind: Kind::Character, major: Some(major), minor, only_mknod: false }
+    Rule { kind: Kind::Character, major: Some(major), minor, access: Access::All }
+}
+
+const fn making(kind: Kind) -> Rule {
+    Rule { kind, major: None, minor: None, access: Access::Mknod }
+}
+
+/// The default list, and what this container was given.
+pub(crate) fn rules(devices: &[BundleDevice]) -> impl Iterator<Item = Rule> {
+    ALLOWED.into_iter().chain(devices.iter().map(|device| Rule {
+        kind: if device.block { Kind::Block } else { Kind::Character },
+        major: Some(device.major),
+        minor: Some(device.minor),
+        access: if device.read_only { Access::Read } else { Access::ReadWrite },
+    }))
 }
 
 /// moby `oci/defaults.go` and runc `libcontainer/specconv` (`AllowedDevices`): nodes of any kind
 /// may be made; null, zero, full, tty, random, urandom, console, terminals and ptmx be used, and
 /// tun, which is of use only to one who may administer its network.
-pub(crate) const ALLOWED: [Rule; 12] = [
-    Rule { kind: Kind::Character, major: None, minor: None, only_mknod: true },
-    Rule { kind: Kind::Block, major: None, minor: None, only_mknod: true },
+const ALLOWED: [Rule; 12] = [
+    making(Kind::Character),
+    making(Kind::Block),
     node(1, Some(3)),
     node(1, Some(5)),
     node(1, Some(7)),
@@ -48,7 +72,12 @@ impl fmt::Display for Rule {
             Kind::Character => 'c',
         };
         let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
-        let access = if self.only_mknod { "m" } else { "rwm" };
+        let access = match self.access {
+            Access::Mknod => "m",
+            Access::Read => "r",
+            Access::ReadWrite => "rw",
+            Access::All => "rwm",
+        };
         write!(f, "{kind} {}:{} {access}", number(self.major), number(self.minor))
     }
 }
@@ -71,8 +100,7 @@ const fn instruction(code: u8, destination: u8, source: u8, offset: i16, value: 
 
 /// The same list as a program for `BPF_PROG_TYPE_CGROUP_DEVICE`: its context holds kind and
 /// access in one word, then major and minor number.
-pub(crate) fn program() -> Vec<u64> {
-    const MKNOD: i32 = 1;
+pub(crate) fn program(devices: &[BundleDevice]) -> Vec<u64> {
     let mut code = vec![
         // r2 = kind, r3 = access, r4 = major, r5 = minor
         instruction(LOAD_WORD, 2, 1, 0, 0),
@@ -82,13 +110,15 @@ pub(crate) fn program() -> Vec<u64> {
         instruction(LOAD_WORD, 4, 1, 4, 0),
         instruction(LOAD_WORD, 5, 1, 8, 0),
     ];
-    for rule in ALLOWED {
+    for rule in rules(devices) {
         let mut tests = vec![(2, rule.kind as i32)];
+        // The kernel's numbers have 12 and 20 bits.
         tests.extend(rule.major.and_then(|n| i32::try_from(n).ok()).map(|n| (4, n)));
         tests.extend(rule.minor.and_then(|n| i32::try_from(n).ok()).map(|n| (5, n)));
-        if rule.only_mknod {
-            tests.push((3, MKNOD));
-        }
+        // r6 = what is wanted and not allowed
+        code.push(instruction(MOVE, 6, 3, 0, 0));
+        code.push(instruction(AND, 6, 0, 0, !(rule.access as i32)));
+        tests.push((6, 0));
         let mut left = i16::try_from(tests.len()).unwrap_or_default();
         for (register, value) in tests {
             left -= 1;
@@ -110,14 +140,17 @@ mod tests {
     /// Runs a program as the kernel would, for the few operations that it uses.
     fn run(kind: u32, access: u32, major: u32, minor: u32) -> u64 {
         let context = [kind | (access << 16), major, minor];
-        let code = program();
+        let given = BundleDevice { block: false, major: 81, minor: 0, read_only: true, node: None };
+        let disk = BundleDevice { block: true, major: 8, minor: 1, read_only: false, node: None };
+        let code = program(&[given, disk]);
         let mut register = [0_u64; 11];
         let mut at = 0_usize;
         loop {
             let [op, regs, o0, o1, v0, v1, v2, v3] = code[at].to_ne_bytes();
             let (to, from) = (usize::from(regs & 15), usize::from(regs >> 4));
             let offset = i16::from_le_bytes([o0, o1]);
-            let value = u64::try_from(i32::from_le_bytes([v0, v1, v2, v3])).unwrap();
+            // Sign extended, as by the kernel.
+            let value = i64::from(i32::from_le_bytes([v0, v1, v2, v3])).cast_unsigned();
             at += 1;
             match op {
                 LOAD_WORD => register[to] = context[usize::try_from(offset / 4).unwrap()].into(),
@@ -149,6 +182,10 @@ mod tests {
         assert_eq!(run(block, mknod, 8, 0), 1, "making a disk");
         assert_eq!(run(block, read, 8, 0), 0, "a disk");
         assert_eq!(run(block, mknod | write, 8, 0), 0, "a disk while making it");
+        assert_eq!(run(character, read, 81, 0), 1, "a camera to look through");
+        assert_eq!(run(character, write, 81, 0), 0, "and not to write to");
+        assert_eq!(run(character, read | mknod, 81, 0), 0, "nor to make while reading");
+        assert_eq!(run(block, read | write, 8, 1), 1, "a disk that was given");
         assert_eq!(run(block, read, 1, 3), 0, "a block device with the numbers of null");
     }
 
@@ -171,7 +208,7 @@ mod tests {
         let group = format!("{tree}/edgeagent-device-{}", std::process::id());
         std::fs::create_dir(&group).unwrap();
         let dir = std::fs::File::open(&group).unwrap();
-        let attached = crate::sys::attach_device_program(dir.as_fd(), &program());
+        let attached = crate::sys::attach_device_program(dir.as_fd(), &program(&[]));
         std::fs::remove_dir(&group).unwrap();
         attached.unwrap();
     }

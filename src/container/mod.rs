@@ -33,7 +33,7 @@ use rustix::{
     thread::UnshareFlags,
 };
 
-pub(crate) use cgroup::Cgroup;
+pub(crate) use cgroup::{Cgroup, has_controller};
 pub(crate) use process::exit_code;
 
 use crate::{

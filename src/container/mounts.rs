@@ -16,8 +16,8 @@ use std::{
 
 use rustix::{
     fs::{
-        CWD, FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, Uid, fchmod, fchown, fstat, fstatfs,
-        makedev, mknodat, openat, symlinkat,
+        AtFlags, CWD, FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, Uid, chownat, fchmod, fchown,
+        fstat, fstatfs, makedev, mknodat, openat, symlinkat,
     },
     io::Errno,
     mount::{
@@ -33,7 +33,7 @@ use super::{
     resolve::{self, Missing},
 };
 use crate::{
-    model::{Bundle, BundleFile, BundleMount, MountKind, Propagation},
+    model::{Bundle, BundleDevice, BundleFile, BundleMount, DeviceNode, MountKind, Propagation},
     sys,
 };
 
@@ -133,9 +133,14 @@ fn open_shared(bundle: &Bundle) -> Result<Vec<(usize, OwnedFd)>, String> {
         if *recursive {
             flags |= OpenTreeFlags::AT_RECURSIVE;
         }
-        let tree = open_tree(CWD, source, flags).map_err(|e| {
-            failed(&format!("mount {} shared on {}", source.display(), wanted.target), &e.into())
-        })?;
+        let tree = resolve::host_without_links(source)
+            .and_then(|from| {
+                let flags = flags | OpenTreeFlags::AT_EMPTY_PATH;
+                Ok(open_tree(&from, "", flags)?)
+            })
+            .map_err(|e| {
+                failed(&format!("mount {} shared on {}", source.display(), wanted.target), &e)
+            })?;
         found.push((at, tree));
     }
     Ok(found)
@@ -293,6 +298,11 @@ impl Tree<'_> {
             let mode = Mode::from_raw_mode(0o666);
             mknodat(&dev, name, FileType::CharacterDevice, mode, makedev(major, minor))?;
         }
+        for device in &self.bundle.devices {
+            if let Some(node) = &device.node {
+                self.given_device(device, node)?;
+            }
+        }
         for (name, target) in LINKS {
             symlinkat(target, &dev, name)?;
         }
@@ -300,6 +310,18 @@ impl Tree<'_> {
         if resolve::without_links(self.root.as_fd(), CORE).is_ok() {
             symlinkat(CORE, &dev, "core")?;
         }
+        Ok(())
+    }
+
+    /// A device of a class: its node, as on the host.
+    fn given_device(&self, device: &BundleDevice, node: &DeviceNode) -> io::Result<()> {
+        let (folder, name) = node.path.rsplit_once('/').unwrap_or(("/dev", &node.path));
+        let folder = resolve::make_without_links(self.root.as_fd(), folder, Missing::Folder)?;
+        let kind = if device.block { FileType::BlockDevice } else { FileType::CharacterDevice };
+        let number = makedev(device.major, device.minor);
+        mknodat(&folder, name, kind, Mode::from_raw_mode(node.mode), number)?;
+        let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+        chownat(&folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(())
     }
 
@@ -368,7 +390,9 @@ impl Tree<'_> {
     fn user_mount(&self, wanted: &BundleMount, shared: Option<BorrowedFd<'_>>) -> io::Result<()> {
         match &wanted.kind {
             MountKind::Bind { source, propagation, recursive } => {
-                let (from, folder) = open_source(source)?;
+                // The agent has followed its links, and checked where they lead.
+                let from = resolve::host_without_links(source)?;
+                let folder = is_folder(&from)?;
                 let place = self.target(&wanted.target, folder)?;
                 if let Some(tree) = shared {
                     if wanted.read_only {
@@ -606,8 +630,12 @@ fn kept_flags(mounted: BorrowedFd<'_>) -> io::Result<MountFlags> {
 
 fn open_source(path: &Path) -> io::Result<(OwnedFd, bool)> {
     let fd = resolve::host(path)?;
-    let folder = FileType::from_raw_mode(fstat(&fd)?.st_mode) == FileType::Directory;
+    let folder = is_folder(&fd)?;
     Ok((fd, folder))
+}
+
+fn is_folder(fd: &OwnedFd) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
 }
 
 /// Hides and protects parts of `/proc` and `/sys`, and makes the root read-only when asked.

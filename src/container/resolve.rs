@@ -44,6 +44,18 @@ pub(crate) fn host(path: &std::path::Path) -> io::Result<OwnedFd> {
     Ok(openat(CWD, path, PATH, Mode::empty())?)
 }
 
+/// Opens `path` of the host as a place; a link anywhere is an error. For a path whose links were
+/// followed before: what was checked then is what is opened now.
+pub(crate) fn host_without_links(path: &std::path::Path) -> io::Result<OwnedFd> {
+    match openat2(CWD, path, PATH, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let root = openat(CWD, "/", PATH | OFlags::DIRECTORY, Mode::empty())?;
+            without_links(root.as_fd(), &path.to_string_lossy())
+        }
+        opened => Ok(opened?),
+    }
+}
+
 /// Opens `path` below `root` as a place, following links as if `root` were `/`.
 pub(crate) fn inside(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
     let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

@@ -34,6 +34,8 @@ pub struct Bundle {
     pub root: RootFs,
     /// Mounts besides the default ones, in order of target depth.
     pub mounts: Vec<BundleMount>,
+    /// Devices that it may use besides the default ones.
+    pub devices: Vec<BundleDevice>,
     /// Secrets and configs.
     pub files: Vec<BundleFile>,
     /// `/etc/hosts` lines besides the default ones: address and name.
@@ -128,6 +130,34 @@ pub enum MountKind {
         /// Allow programs.
         exec: bool,
     },
+}
+
+/// A device that a container may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleDevice {
+    /// A block device; else a character device.
+    pub block: bool,
+    /// Its numbers.
+    pub major: u32,
+    /// Its numbers.
+    pub minor: u32,
+    /// No writes.
+    pub read_only: bool,
+    /// The node to make; absent when a mount brings one.
+    pub node: Option<DeviceNode>,
+}
+
+/// A device node in a container's `/dev`, as it is on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNode {
+    /// Absolute path below `/dev`.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// How mounts travel between host and container.

@@ -15,6 +15,7 @@ mod link;
 mod logs;
 mod network;
 mod node;
+mod policy;
 mod seal;
 mod secret;
 mod spec;
@@ -23,8 +24,8 @@ mod time;
 
 pub use assignment::{AssignmentSet, Change, Config, Secret, SetKind};
 pub use bundle::{
-    Bundle, BundleFile, BundleMount, Exit, MountKind, NetworkMode, Propagation, Rlimit, RootFs,
-    Seccomp,
+    Bundle, BundleDevice, BundleFile, BundleMount, DeviceNode, Exit, MountKind, NetworkMode,
+    Propagation, Rlimit, RootFs, Seccomp,
 };
 pub use chain::chain;
 pub use identity::{Identity, NodeCertificate, PendingCertificate};
@@ -37,6 +38,7 @@ pub use node::{
     Availability, GenericResource, IssuanceState, NodeDescription, NodeRecord, NodeResources,
     NodeRole, Peer, Plugin, SessionMessage, TlsInfo, WeightedPeer,
 };
+pub use policy::{Policy, matches};
 pub use seal::{SealChoice, SealSettings};
 pub use secret::SecretBytes;
 pub use spec::{

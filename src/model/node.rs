@@ -146,6 +146,19 @@ pub enum Availability {
     Drain,
 }
 
+impl Availability {
+    /// The one with the name that Docker uses: `active`, `pause` or `drain`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "active" => Some(Self::Active),
+            "pause" => Some(Self::Pause),
+            "drain" => Some(Self::Drain),
+            _ => None,
+        }
+    }
+}
+
 /// How far a certificate has come (swarmkit `api/types.proto`, `IssuanceStatus.State`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IssuanceState {

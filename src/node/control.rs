@@ -21,10 +21,13 @@ use smol::{
     net::unix::{UnixListener, UnixStream},
 };
 
+use zeroize::Zeroizing;
+
+use super::token::NewToken;
 use crate::limits::{CONTROL_CONNECTIONS, CONTROL_REQUEST_MAX_BYTES, CONTROL_TIMEOUT};
 
 /// What a command asks of the agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// Tell the state of the node.
@@ -33,6 +36,8 @@ pub enum Request {
     Tasks,
     /// The sealed identity was written by another process: read it again.
     IdentityChanged,
+    /// Keep another join token.
+    SetToken(NewToken),
     /// Stop and remove all tasks, forget the identity.
     Leave,
 }
@@ -45,7 +50,9 @@ pub enum Response {
     Done,
     /// It could not be done; for the person who asked.
     Failed(String),
-    /// This node is in no swarm.
+    /// It is not allowed; why, for the person who asked.
+    Refused(String),
+    /// This node is in no swarm, or has no certificate yet.
     NotJoined,
     /// Answer to [`Request::Status`].
     Status(Box<StatusReport>),
@@ -56,8 +63,9 @@ pub enum Response {
 /// The state of the node, as `edgeagent status --json` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
-    /// `not-joined`, `pending-approval`, `connecting`, `ready`, `backing-off`, `removed`,
-    /// `leaving`, `certificate-unusable`; `stopped` when no agent runs.
+    /// `not-joined`, `joining` (with a provisioning file), `pending-approval`, `rejected`,
+    /// `connecting`, `ready`, `backing-off`, `removed`, `leaving`, `certificate-unusable`;
+    /// `stopped` when no agent runs.
     pub state: String,
     /// Why the node is in this state, when there is something to say.
     pub reason: String,
@@ -73,6 +81,8 @@ pub struct StatusReport {
     pub managers: Vec<String>,
     /// The certificate.
     pub certificate: Option<CertificateReport>,
+    /// Whether a join token is kept: `sealed`, or `forgotten` when it was burnt.
+    pub join_token: Option<String>,
     /// What seals the state: `tpm2`, `credential` or `host`.
     pub seal: String,
     /// Tasks on this node, finished ones included.
@@ -142,7 +152,7 @@ pub fn socket_path(exec_root: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When an agent is there and does not answer as it should.
-pub fn ask(exec_root: &Path, request: Request) -> io::Result<Option<Response>> {
+pub fn ask(exec_root: &Path, request: &Request) -> io::Result<Option<Response>> {
     use std::io::{BufRead as _, BufReader, Write as _};
 
     let stream = match BlockingStream::connect(socket_path(exec_root)) {
@@ -158,10 +168,12 @@ pub fn ask(exec_root: &Path, request: Request) -> io::Result<Option<Response>> {
         Err(error) => return Err(error),
     };
     // Leaving waits for containers to stop; everything else is answered at once.
-    if request != Request::Leave {
+    if *request != Request::Leave {
         stream.set_read_timeout(Some(CONTROL_TIMEOUT))?;
     }
-    let mut line = serde_json::to_vec(&request)?;
+    // Large enough from the start: a buffer that grows leaves a token behind.
+    let mut line = Zeroizing::new(Vec::with_capacity(CONTROL_REQUEST_MAX_BYTES));
+    serde_json::to_writer(&mut *line, request)?;
     line.push(b'\n');
     (&stream).write_all(&line)?;
     let mut answer = String::new();
@@ -260,7 +272,7 @@ async fn converse(mut stream: UnixStream, questions: &Sender<Question>) -> io::R
 }
 
 async fn read_request(stream: &mut UnixStream) -> io::Result<Request> {
-    let mut line = Vec::new();
+    let mut line = Zeroizing::new(Vec::with_capacity(CONTROL_REQUEST_MAX_BYTES + 1));
     let mut byte = [0];
     while line.len() <= CONTROL_REQUEST_MAX_BYTES {
         stream.read_exact(&mut byte).await?;
@@ -275,10 +287,18 @@ async fn read_request(stream: &mut UnixStream) -> io::Result<Request> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::token::TokenText;
 
     #[test]
     fn requests_are_short_words_on_the_wire() {
-        for request in [Request::Status, Request::Tasks, Request::IdentityChanged, Request::Leave] {
+        let token = TokenText(Zeroizing::new("x".repeat(90)));
+        for request in [
+            Request::Status,
+            Request::Tasks,
+            Request::IdentityChanged,
+            Request::Leave,
+            Request::SetToken(NewToken { token, new_root: false }),
+        ] {
             let line = serde_json::to_string(&request).unwrap();
             assert!(line.len() < CONTROL_REQUEST_MAX_BYTES);
             assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
@@ -296,6 +316,6 @@ mod tests {
     #[test]
     fn no_agent_is_an_answer_and_not_an_error() {
         let dir = std::env::temp_dir().join(format!("edgeagent-control-{}", std::process::id()));
-        assert!(ask(&dir, Request::Status).unwrap().is_none());
+        assert!(ask(&dir, &Request::Status).unwrap().is_none());
     }
 }

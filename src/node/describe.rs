@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use super::devices;
 use crate::{
     config::Config,
-    model::{NodeDescription, NodeResources, Plugin, TlsInfo},
+    model::{GenericResource, NodeDescription, NodeResources, Plugin, TlsInfo},
 };
 
 /// What this node can do. The scheduler filters by this list, so it names only what works: a
@@ -21,18 +22,24 @@ const PLUGINS: [Plugin; 6] = [
 /// Not there with `"bridge": "none"`.
 const BRIDGE: Plugin = Plugin { kind: "Network", name: "bridge" };
 
-/// Describes this node. The same input gives the same bytes: a change restarts the session.
-pub(super) fn describe(config: &Config, tls_info: TlsInfo) -> NodeDescription {
+/// Describes this node; of two engine labels with one name, the configuration's counts and not the
+/// one it was provisioned with. The same input gives the same bytes: a change restarts the session.
+pub(super) fn describe(
+    config: &Config,
+    provisioned: &BTreeMap<String, String>,
+    tls_info: TlsInfo,
+) -> NodeDescription {
     let name = rustix::system::uname();
     let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
-    let engine_labels: BTreeMap<String, String> = config.labels.clone();
+    let mut engine_labels = provisioned.clone();
+    engine_labels.extend(config.labels.clone());
     NodeDescription {
         hostname: config.hostname.clone().unwrap_or_else(|| text(name.nodename())),
         architecture: text(name.machine()),
         resources: NodeResources {
             nano_cpus: i64::from(cpus()).saturating_mul(1_000_000_000),
             memory_bytes: memory_bytes(Path::new("/proc/meminfo")),
-            generic: config.generic_resources.clone(),
+            generic: generic(config),
         },
         engine_version: format!("edgeagent-{}", env!("CARGO_PKG_VERSION")),
         engine_labels,
@@ -42,6 +49,13 @@ pub(super) fn describe(config: &Config, tls_info: TlsInfo) -> NodeDescription {
             .collect(),
         tls_info,
     }
+}
+
+/// Resources that the configuration counts, and devices by class.
+fn generic(config: &Config) -> Vec<GenericResource> {
+    let mut generic = config.generic_resources.clone();
+    generic.extend(devices::offered(&config.policy));
+    generic
 }
 
 /// Processors that this process may use.
@@ -70,6 +84,21 @@ mod tests {
     #[test]
     fn plugins_are_sorted_for_their_order_is_part_of_the_description() {
         assert!(PLUGINS.is_sorted());
+    }
+
+    #[test]
+    fn a_label_of_the_configuration_wins_over_a_provisioned_one() {
+        let labels = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let config = Config { labels: labels(&[("site", "roof")]), ..Config::default() };
+        let provisioned = labels(&[("site", "hut"), ("row", "3")]);
+        let tls_info = TlsInfo::default();
+        let description = describe(&config, &provisioned, tls_info);
+        assert_eq!(description.engine_labels, labels(&[("row", "3"), ("site", "roof")]));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the digest, the digest makes a [`PinnedRoot`], only a pinned root makes the TLS configuration
 //! that the token is sent over, and only a certificate that chains to it is kept.
 
-use std::{error::Error, fmt, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, fmt, rc::Rc, sync::Arc, time::Duration};
 
 use smol::{LocalExecutor, Timer, future};
 
@@ -12,7 +12,10 @@ use crate::{
     ca::{
         CertificateRequest, ChainError, Issued, JoinToken, KeyError, PinnedRoot, Role, RootError,
     },
-    limits::{CERTIFICATE_POLL, CERTIFICATE_POLL_PAUSE, DIAL_TIMEOUT},
+    limits::{
+        CERTIFICATE_POLL, CERTIFICATE_POLL_FIRST, CERTIFICATE_POLL_PAUSE,
+        CERTIFICATE_POLL_PAUSE_FIRST, DIAL_TIMEOUT,
+    },
     model::{
         Availability, Identity, IssuanceState, LinkLoss, NodeCertificate, NodeId,
         PendingCertificate, SecretBytes, UnixTime, chain,
@@ -108,9 +111,11 @@ impl fmt::Display for JoinError {
                  before its certificate was signed. Start anew: edgeagent leave, then edgeagent \
                  join"
             ),
-            Self::NotSigned { reason } => {
-                write!(f, "the manager refused to sign a certificate: {reason}")
-            }
+            Self::NotSigned { reason } => write!(
+                f,
+                "the manager refused to sign a certificate for this node: {reason}. That is final \
+                 for this node id; to ask anew: edgeagent leave, then edgeagent join"
+            ),
             Self::Certificate(_) => {
                 f.write_str("the certificate that the manager sent is unusable")
             }
@@ -154,26 +159,88 @@ pub struct Enrolment<'a> {
     pub clock: fn() -> UnixTime,
 }
 
+/// How a node wishes to join, besides its token.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Where managers are.
+    pub seeds: Vec<String>,
+    /// Whether it wants tasks at once.
+    pub availability: Availability,
+    /// Engine labels that are kept with the identity.
+    pub labels: BTreeMap<String, String>,
+    /// SHA-256 of the provisioning file that wishes it.
+    pub provisioned: Option<[u8; 32]>,
+    /// Burn the token as soon as there is a certificate.
+    pub forget_token: bool,
+}
+
+/// A certificate was asked for, and what is needed to fetch it is sealed.
+#[derive(Debug)]
+pub struct Asked {
+    /// As it was sealed.
+    pub identity: Identity,
+    /// The request.
+    pub pending: PendingCertificate,
+    /// The connection to the manager that took it.
+    channel: Channel,
+    addr: String,
+}
+
+impl JoinError {
+    /// True when the same attempt would end the same way: the manager was believed, and refused.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::UnknownToken { .. }
+            | Self::ManagerToken
+            | Self::Promoted
+            | Self::Forgotten { .. }
+            | Self::NotSigned { .. } => true,
+            Self::Unreachable { .. }
+            // Somebody in between may go away, and nothing secret was sent.
+            | Self::Root { .. }
+            | Self::Certificate(_)
+            | Self::Call { .. }
+            | Self::Key(_)
+            | Self::Tls(_)
+            | Self::Save(_)
+            | Self::Erase(_) => false,
+        }
+    }
+}
+
 impl Enrolment<'_> {
-    /// Enrols this node with `token` through the first of `seeds` that answers, and seals the
-    /// identity. `progress` is told once when the managers take their time to sign.
+    /// Enrols this node and seals the identity. `sealed` is told when the node id and key are
+    /// durable, `progress` once when the managers take their time to sign.
     ///
     /// # Errors
-    /// [`JoinError`]. Nothing is stored before a manager has taken the token; from then on the
-    /// node id and key are kept, and [`Enrolment::resume`] goes on with them.
+    /// [`JoinError`], as for [`Self::ask`] and [`Self::finish`].
     pub async fn join(
         &self,
         token: &JoinToken,
-        seeds: Vec<String>,
-        availability: Availability,
+        wish: Wish,
+        sealed: impl FnOnce(),
         progress: impl Fn(&PendingCertificate),
     ) -> Result<Issued, JoinError> {
-        let (addr, root) = self.find_root(token, &seeds).await?;
+        let Asked { mut identity, pending, channel, addr } = self.ask(token, wish).await?;
+        sealed();
+        let chain = await_signature(&channel, &addr, &pending, || progress(&pending)).await?;
+        self.finish(&mut identity, &pending, chain)
+    }
+
+    /// Asks for a certificate with `token`, through the first address that answers, and seals what
+    /// [`Self::signature`] needs.
+    ///
+    /// # Errors
+    /// [`JoinError`]. Nothing is stored before a manager has taken the token; from then on the
+    /// node id and key are kept.
+    pub async fn ask(&self, token: &JoinToken, wish: Wish) -> Result<Asked, JoinError> {
+        let (addr, root) = self.find_root(token, &wish.seeds).await?;
         let channel = self.dial_ca(&root, &addr).await?;
         let random = ring::rand::SystemRandom::new();
         let request = CertificateRequest::generate(&random).map_err(JoinError::Key)?;
         let node_id = channel
-            .issue_certificate(&request.csr, Some(token.expose()), availability)
+            .issue_certificate(&request.csr, Some(token.expose()), wish.availability)
             .await
             .map_err(|cause| {
                 let addr = addr.clone();
@@ -184,48 +251,89 @@ impl Enrolment<'_> {
                 }
             })?;
         let pending = PendingCertificate { node_id, key: request.key, csr: request.csr };
-        let mut identity = Identity {
+        let identity = Identity {
             token: SecretBytes::new(token.expose().as_bytes().to_vec()),
-            seeds,
+            seeds: wish.seeds,
             root_ca: root.pem().to_vec(),
-            availability,
+            availability: wish.availability,
             pending: Some(pending.clone()),
+            labels: wish.labels,
+            provisioned: wish.provisioned,
+            forget_token: wish.forget_token,
             ..Identity::default()
         };
         self.store.save(&identity).map_err(JoinError::Save)?;
-        let chain = await_signature(&channel, &addr, &pending, || progress(&pending)).await?;
-        self.finish(&mut identity, &root, &pending, chain)
+        Ok(Asked { identity, pending, channel, addr })
     }
 
-    /// Goes on waiting for a certificate that was asked for earlier.
+    /// Waits until a certificate that was asked for is signed. `progress` is told once when the
+    /// managers take their time.
     ///
     /// # Errors
     /// [`JoinError`]; what was stored stays as it is.
-    pub async fn resume(
+    pub async fn signature(
         &self,
-        identity: &mut Identity,
+        identity: &Identity,
         pending: &PendingCertificate,
         progress: impl Fn(&PendingCertificate),
-    ) -> Result<Issued, JoinError> {
+    ) -> Result<Vec<u8>, JoinError> {
         let root = PinnedRoot::unsealed(identity.root_ca.clone());
         let mut attempts = Vec::new();
-        for addr in identity.seeds.clone() {
+        for addr in &identity.seeds {
             let signed = async {
-                let channel = self.dial_ca(&root, &addr).await?;
-                await_signature(&channel, &addr, pending, || progress(pending)).await
+                let channel = self.dial_ca(&root, addr).await?;
+                await_signature(&channel, addr, pending, || progress(pending)).await
             };
             match signed.await {
-                Ok(chain) => return self.finish(identity, &root, pending, chain),
                 Err(JoinError::Call { addr, cause }) => {
                     if let LinkLoss::Removed(_) = cause.loss() {
                         return Err(JoinError::Forgotten { addr });
                     }
                     attempts.push((addr, cause));
                 }
-                Err(error) => return Err(error),
+                decided => return decided,
             }
         }
         Err(JoinError::Unreachable { attempts })
+    }
+
+    /// Checks and seals the certificate. Whoever calls this has the lock on `data-root`, and has
+    /// read `identity` under it.
+    ///
+    /// # Errors
+    /// [`JoinError`]; a manager's certificate is thrown away, and all that was stored with it.
+    pub fn finish(
+        &self,
+        identity: &mut Identity,
+        pending: &PendingCertificate,
+        chain: Vec<u8>,
+    ) -> Result<Issued, JoinError> {
+        let now = (self.clock)();
+        let root = PinnedRoot::unsealed(identity.root_ca.clone());
+        let issued =
+            Issued::check(&root, &chain, &pending.key, now).map_err(JoinError::Certificate)?;
+        if issued.role != Role::Worker {
+            self.store.forget().map_err(JoinError::Erase)?;
+            return Err(JoinError::ManagerToken);
+        }
+        identity.certificate = Some(NodeCertificate {
+            node_id: issued.node_id.clone(),
+            key: pending.key.clone(),
+            chain,
+        });
+        identity.pending = None;
+        identity.time_floor = identity.time_floor.max(issued.not_before);
+        if identity.forget_token {
+            identity.token = SecretBytes::default();
+        }
+        self.store.save(identity).map_err(JoinError::Save)?;
+        if identity.forget_token
+            && let Err(error) = self.store.burn_older()
+        {
+            // The agent tries again whenever it starts.
+            log::warn!("the burnt token is still sealed in the older slot: {error}");
+        }
+        Ok(issued)
     }
 
     /// Asks each address for the root CA, over a connection that proves nothing, until one
@@ -262,31 +370,6 @@ impl Enrolment<'_> {
         let tls = rpc::joining(root, (self.clock)()).map_err(JoinError::Tls)?;
         Channel::open(&self.executor, addr, tls, JOIN_NAME, DIAL_TIMEOUT).await.map_err(call)
     }
-
-    fn finish(
-        &self,
-        identity: &mut Identity,
-        root: &PinnedRoot,
-        pending: &PendingCertificate,
-        chain: Vec<u8>,
-    ) -> Result<Issued, JoinError> {
-        let now = (self.clock)();
-        let issued =
-            Issued::check(root, &chain, &pending.key, now).map_err(JoinError::Certificate)?;
-        if issued.role != Role::Worker {
-            self.store.forget().map_err(JoinError::Erase)?;
-            return Err(JoinError::ManagerToken);
-        }
-        identity.certificate = Some(NodeCertificate {
-            node_id: issued.node_id.clone(),
-            key: pending.key.clone(),
-            chain,
-        });
-        identity.pending = None;
-        identity.time_floor = identity.time_floor.max(issued.not_before);
-        self.store.save(identity).map_err(JoinError::Save)?;
-        Ok(issued)
-    }
 }
 
 /// Polls until the certificate for this very request is signed. Calls `progress` once, when the
@@ -297,24 +380,25 @@ pub(super) async fn await_signature(
     pending: &PendingCertificate,
     progress: impl Fn(),
 ) -> Result<Vec<u8>, JoinError> {
-    let mut pause = Duration::from_secs(1);
-    let mut told = false;
+    let mut pause = CERTIFICATE_POLL_PAUSE_FIRST;
+    let mut hold = CERTIFICATE_POLL_FIRST;
     loop {
-        match channel.certificate_status(&pending.node_id, CERTIFICATE_POLL).await {
+        match channel.certificate_status(&pending.node_id, hold).await {
             Ok(answer) => {
                 if let Some(chain) = signed(answer, &pending.csr)? {
                     return Ok(chain);
                 }
+                pause = pause.saturating_mul(2).min(CERTIFICATE_POLL_PAUSE);
             }
-            Err(CallError::Deadline) => {}
+            // It was held all the time, so the next one may follow at once.
+            Err(CallError::Deadline) => pause = CERTIFICATE_POLL_PAUSE_FIRST,
             Err(cause) => return Err(JoinError::Call { addr: addr.to_owned(), cause }),
         }
-        if !told {
+        if hold == CERTIFICATE_POLL_FIRST {
             progress();
-            told = true;
+            hold = CERTIFICATE_POLL;
         }
         Timer::after(pause).await;
-        pause = pause.saturating_mul(2).min(CERTIFICATE_POLL_PAUSE);
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     enrol::JoinError,
     perform::{self, Context, Performer, Settled},
     publish::Publisher,
+    token::{self, NewToken},
 };
 use crate::{
     agent::{Agent, Input, Outcome, Output, SessionPhase, SessionView, Start},
@@ -32,6 +33,7 @@ use crate::{
     },
     rpc::{self, Channel, Link, LinkEvent, Target},
     seal::{DamagedTask, IdentityStore, LoadedTasks, TaskStore},
+    shim,
     spec::NodeFacts,
 };
 
@@ -99,7 +101,7 @@ impl<'a> Member<'a> {
         let root = PinnedRoot::unsealed(identity.root_ca.clone());
         let tls = rpc::member(&root, &certificate.chain, &certificate.key, identity.time_floor)
             .map_err(RunError::Tls)?;
-        let description = describe::describe(&config, issued.tls_info(&root));
+        let description = describe::describe(&config, &identity.labels, issued.tls_info(&root));
         let LoadedTasks { records, damaged } = tasks.load_all().map_err(RunError::Tasks)?;
         for task in &damaged {
             log::error!(
@@ -448,10 +450,11 @@ impl<'a> Member<'a> {
     }
 
     fn answer(&mut self, question: Question) {
-        let response = match question.request {
+        let response = match &question.request {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Tasks => Response::Tasks(self.agent.borrow().records().map(report).collect()),
             Request::IdentityChanged => Response::Done,
+            Request::SetToken(wish) => self.set_token(wish),
             Request::Leave => {
                 if !self.leaving {
                     log::info!("leaving the swarm");
@@ -464,6 +467,18 @@ impl<'a> Member<'a> {
         };
         // Whoever asked may have gone away.
         let _unheard = question.answer.try_send(response);
+    }
+
+    fn set_token(&mut self, wish: &NewToken) -> Response {
+        let before = self.identity.clone();
+        match token::set(&mut self.identity, wish) {
+            Ok(()) if self.save_identity() => Response::Done,
+            Ok(()) => {
+                self.identity = before;
+                Response::Failed(self.last_error.clone().unwrap_or_default())
+            }
+            Err(error) => Response::Refused(chain(&error)),
+        }
     }
 
     fn left(&mut self) -> End {
@@ -515,6 +530,7 @@ impl<'a> Member<'a> {
                 not_after: self.issued.not_after.to_string(),
                 root_ca: self.root.fingerprint(),
             }),
+            join_token: Some(String::from(token::kept(&self.identity))),
             seal: String::from(self.identities.tier().name()),
             tasks: agent.records().count(),
             running: agent
@@ -605,6 +621,8 @@ fn facts(config: &Config, description: &NodeDescription) -> NodeFacts {
         resolv_conf: String::new(),
         default_init: config.init,
         log_max_bytes: config.log_max_bytes.saturating_mul(u64::from(config.log_max_files)),
+        policy: config.policy.clone(),
+        memory_controller: shim::has_controller("memory"),
     }
 }
 

@@ -4,20 +4,26 @@
 //! | file | what |
 //! |---|---|
 //! | [`enrol`] | from a join token to a sealed certificate; renewal |
+//! | `waiting` | a node that is no member yet: told to join, provisioned, or to be approved |
+//! | [`token`] | another join token for a member |
 //! | `member` | the loop of a joined node |
 //! | `perform` | operations on tasks: image, spec and shim put together |
 //! | `attach` | a task's place on the network |
 //! | `publish` | answers to `docker service logs` |
+//! | `devices` | devices that the owner lets containers use, and where bind mounts lead |
 //! | `describe` | what the node says of itself |
 //! | [`control`] | the socket that the short commands speak to |
 
 mod attach;
 pub mod control;
 mod describe;
+mod devices;
 pub mod enrol;
 mod member;
 mod perform;
 mod publish;
+pub mod token;
+mod waiting;
 
 use std::{
     error::Error,
@@ -31,11 +37,14 @@ use std::{
 use smol::{Async, LocalExecutor, Timer, channel::Receiver, future};
 
 use self::member::report;
-pub(crate) use self::perform::{pull_request, sweep};
 use self::{
     control::{Question, Request, Response, StatusReport, TaskReport},
-    enrol::Enrolment,
     member::{End, Member},
+    waiting::Outsider,
+};
+pub(crate) use self::{
+    perform::{pull_request, sweep},
+    waiting::settle,
 };
 use crate::{
     ca::{ChainError, Issued, PinnedRoot, key_fingerprint},
@@ -205,28 +214,28 @@ async fn live(
     questions: &Receiver<Question>,
 ) -> Result<(), RunError> {
     let data_root = &state.config.data_root;
+    let mut outsider = Outsider::new(executor, &state.config, machine, questions);
+    let mut begin = true;
     loop {
         sealer = sealer.follow(data_root, machine, &state.config.seal).map_err(RunError::Seal)?;
         let store = IdentityStore::new(data_root, sealer.clone());
-        let Some(mut identity) = store.load().map_err(RunError::Open)? else {
-            log::info!("this node is not part of a swarm; waiting for edgeagent join");
+        let Some(identity) = store.load().map_err(RunError::Open)? else {
             sweep(&state.config);
-            let report = StatusReport::new("not-joined", Some(store.tier()));
-            wait_for_identity(&report, &[], questions).await;
+            outsider.await_join(&store).await;
             continue;
         };
+        settle(&state.config, machine, &identity, begin);
+        if std::mem::take(&mut begin)
+            && identity.forget_token
+            && let Err(error) = store.burn_older()
+        {
+            log::warn!("the burnt token is still sealed in the older slot: {error}");
+        }
         let Some(certificate) = identity.certificate.clone() else {
-            match identity.pending.clone() {
-                Some(pending) => {
-                    await_approval(executor, &store, &mut identity, &pending, questions).await;
-                }
-                None => {
-                    let report = StatusReport::new("not-joined", Some(store.tier()));
-                    wait_for_identity(&report, &[], questions).await;
-                }
-            }
+            outsider.await_approval(&store, &identity).await;
             continue;
         };
+        outsider.last_error = None;
         let issued = match check_certificate(&identity, &certificate) {
             Ok(issued) => issued,
             Err(error) => {
@@ -236,6 +245,7 @@ async fn live(
                 report.reason = format!("{}. {CERTIFICATE_REMEDY}", chain(&error));
                 log::error!("{}", report.reason);
                 report.node_id = Some(certificate.node_id.to_string());
+                report.join_token = Some(String::from(token::kept(&identity)));
                 report.managers = identity.seeds;
                 // The clock may come right, or the operator may leave and join again.
                 rest(&report, &tasks, questions).await;
@@ -294,63 +304,49 @@ async fn wait_for_identity(
     tasks: &[TaskReport],
     questions: &Receiver<Question>,
 ) -> Request {
+    let begin = clock().mono;
     while let Ok(question) = questions.recv().await {
-        let response = match question.request {
-            Request::Status => Response::Status(Box::new(report.clone())),
+        let response = match &question.request {
+            Request::Status => {
+                let waited = clock().mono.saturating_duration_since(begin).as_secs();
+                let mut report = Box::new(report.clone());
+                report.next_attempt_seconds =
+                    report.next_attempt_seconds.map(|seconds| seconds.saturating_sub(waited));
+                Response::Status(report)
+            }
             Request::Tasks => Response::Tasks(tasks.to_vec()),
             Request::IdentityChanged => Response::Done,
-            // What is stored but unusable is forgotten by the command itself.
-            Request::Leave => Response::NotJoined,
+            // What is stored but not in use here is changed, or forgotten, by the command itself.
+            Request::SetToken(_) | Request::Leave => Response::NotJoined,
         };
         // Whoever asked may have gone away.
         let _unheard = question.answer.try_send(response);
         match question.request {
-            Request::Status | Request::Tasks => {}
+            Request::Status | Request::Tasks | Request::SetToken(_) => {}
             last @ (Request::IdentityChanged | Request::Leave) => return last,
         }
     }
     future::pending().await
 }
 
-/// Goes on with an enrolment that `join` began and did not see to its end.
-async fn await_approval(
-    executor: &Rc<LocalExecutor<'static>>,
-    store: &IdentityStore,
-    identity: &mut Identity,
-    pending: &PendingCertificate,
-    questions: &Receiver<Question>,
-) {
-    let mut report = StatusReport::new("pending-approval", Some(store.tier()));
-    report.node_id = Some(pending.node_id.to_string());
-    report.reason = format!(
-        "the managers have not signed this node's certificate yet; key {}",
-        fingerprint(pending)
-    );
-    let approved = async {
-        let enrolment = Enrolment { executor: Rc::clone(executor), store, clock: || clock().wall };
-        Err(enrolment.resume(identity, pending, |_| {}).await.map(|_issued| ()))
-    };
-    let asked = async { Ok(wait_for_identity(&report, &[], questions).await) };
-    match future::or(asked, approved).await {
-        Ok(Request::IdentityChanged) | Err(Ok(())) => return,
-        // The command forgets the identity, and nothing may store it again behind its back.
-        Ok(Request::Leave | Request::Status | Request::Tasks) => {}
-        Err(Err(error)) => {
-            let text = format!("joining: {}", chain(&error));
-            log::warn!("{text}");
-            report.last_error = Some(text);
-        }
-    }
-    rest(&report, &[], questions).await;
-}
-
 /// Answers questions for a while, or until the identity has changed.
 async fn rest(report: &StatusReport, tasks: &[TaskReport], questions: &Receiver<Question>) {
+    rest_for(IDENTITY_RETRY, report, tasks, questions).await;
+}
+
+/// The same for `pause`, which `status` shows running down.
+async fn rest_for(
+    pause: Duration,
+    report: &StatusReport,
+    tasks: &[TaskReport],
+    questions: &Receiver<Question>,
+) {
+    let report = StatusReport { next_attempt_seconds: Some(pause.as_secs()), ..report.clone() };
     let changed = async {
-        wait_for_identity(report, tasks, questions).await;
+        wait_for_identity(&report, tasks, questions).await;
     };
     future::or(changed, async {
-        Timer::after(IDENTITY_RETRY).await;
+        Timer::after(pause).await;
     })
     .await;
 }

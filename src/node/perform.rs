@@ -21,15 +21,15 @@ use smol::{
     lock::Semaphore,
 };
 
-use super::{attach, clock, make_private_dir};
+use super::{attach, clock, devices, make_private_dir};
 use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
     limits::PULLED_MAX,
     model::{
-        Bundle, ContainerId, ContainerStatus, Exit, LocalImage, MountKind, Platform, PortConfig,
-        Runtime, SecretBytes, Task, TaskId, chain,
+        ContainerId, ContainerStatus, Exit, LocalImage, Platform, PortConfig, Runtime, SecretBytes,
+        Task, TaskId, chain,
     },
     net::{self, Lease, Network},
     shim::{self, Program, Shim},
@@ -175,9 +175,16 @@ fn settle(controller: &Controller, outcome: Outcome) -> Settlement {
 }
 
 fn resolve(context: &Context, task: &Task) -> Outcome {
-    match spec::check(task, &context.facts.borrow()) {
+    let checked = spec::check(task, &context.facts.borrow()).map_err(|error| chain(&error));
+    let admitted = checked.and_then(|()| {
+        let name = reference(task)?;
+        let by_digest = name.digest().is_some() || name.image_id().is_some();
+        spec::admit_image(&context.config.policy, &name.canonical(), by_digest)
+            .map_err(|error| error.to_string())
+    });
+    match admitted {
         Ok(()) => Outcome::Done,
-        Err(error) => Outcome::Fatal(chain(&error)),
+        Err(reason) => Outcome::Fatal(reason),
     }
 }
 
@@ -197,13 +204,13 @@ async fn prepare(context: &Context, task: &Task, controller: &mut Controller) ->
     let bundle = spec::build(task, &container, &image, &context.facts.borrow(), None, unchecked);
     controller.image = Some(image);
     match bundle {
-        Ok(bundle) => match missing_bind_source(&bundle) {
-            None => Outcome::Done,
-            Some(path) => Outcome::Fatal(format!(
-                "invalid mount config for type \"bind\": bind source path does not exist: {}",
-                path.display()
-            )),
-        },
+        Ok(mut bundle) => {
+            let missing = "invalid mount config for type \"bind\": bind source path does not exist";
+            match devices::complete(&mut bundle, task, &context.config.policy, missing) {
+                Ok(()) => Outcome::Done,
+                Err(reason) => Outcome::Fatal(reason),
+            }
+        }
         Err(error) => Outcome::Fatal(chain(&error)),
     }
 }
@@ -427,12 +434,15 @@ async fn spawn_at(
         spec::build(task, &container, &image, &context.facts.borrow(), endpoint, files)
     };
     controller.image = Some(image);
-    let bundle = bundle.map_err(|error| chain(&error))?;
-    if let Some(path) = missing_bind_source(&bundle) {
-        return Err(format!(
-            "invalid bind mount source, source path not found: {}",
-            path.display()
-        ));
+    let mut bundle = bundle.map_err(|error| chain(&error))?;
+    let missing = "invalid bind mount source, source path not found";
+    devices::complete(&mut bundle, task, &context.config.policy, missing)?;
+    if bundle.memory_bytes.is_none() && 0 < task.limits.memory_bytes {
+        log::warn!(
+            "task {} runs without its memory limit, for this kernel can not limit memory: see \
+             edgeagent check",
+            task.id
+        );
     }
     // What an earlier boot left, or a start that was cut off: a task starts from its image.
     if bundle.dir.exists() || bundle.root.writable.exists() {
@@ -444,13 +454,6 @@ async fn spawn_at(
             .and_then(|()| lease.write(&bundle.dir).map_err(|error| chain(&error)))?;
     }
     shim::spawn(context.program.path(), &bundle, held).map_err(|error| chain(&error))
-}
-
-fn missing_bind_source(bundle: &Bundle) -> Option<PathBuf> {
-    bundle.mounts.iter().find_map(|mount| match &mount.kind {
-        MountKind::Bind { source, .. } if !source.exists() => Some(source.clone()),
-        MountKind::Bind { .. } | MountKind::Volume { .. } | MountKind::Tmpfs { .. } => None,
-    })
 }
 
 /// The container's id, made up once.
@@ -601,6 +604,8 @@ mod tests {
                 resolv_conf: String::new(),
                 default_init: false,
                 log_max_bytes: 1 << 20,
+                policy: config.policy.clone(),
+                memory_controller: true,
             }),
             store: Rc::new(Store::open(&config.data_root.join("images")).unwrap()),
             platform: image::host_platform(),

@@ -51,15 +51,16 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    /// Connects to `addr` (`host:port`), makes sure by TLS that it is `name`, and starts HTTP/2,
-    /// all within `timeout`.
+    /// Connects to `addr` (`host:port`), makes sure by TLS that it is `name`, and starts HTTP/2.
+    /// The name, the connection and the handshake take `timeout` each at most, so that the error
+    /// tells which of them got no answer.
     ///
     /// The name is resolved anew; up to [`ADDRESSES_MAX`] addresses are tried in turn, each with
     /// an equal share of the time. IP addresses are not looked up anywhere.
     ///
     /// # Errors
-    /// [`CallError::Resolve`], [`CallError::Connect`], [`CallError::Tls`],
-    /// [`CallError::Transport`], [`CallError::Deadline`].
+    /// [`CallError::Resolve`], [`CallError::Connect`], [`CallError::Stalled`],
+    /// [`CallError::Tls`], [`CallError::Transport`].
     pub async fn open(
         ex: &Rc<LocalExecutor<'static>>,
         addr: &str,
@@ -67,9 +68,9 @@ impl Channel {
         name: &'static str,
         timeout: Duration,
     ) -> Result<Self, CallError> {
-        within(timeout, async {
-            let tcp = dial(addr, timeout).await?;
-            let failed = |source| CallError::Tls { addr: addr.to_owned(), source };
+        let tcp = dial(addr, timeout).await?;
+        let failed = |source| CallError::Tls { addr: addr.to_owned(), source };
+        let ready = async {
             let server = ServerName::try_from(name)
                 .map_err(|_| CallError::Malformed { what: "the server name is none" })?;
             let tls =
@@ -102,8 +103,20 @@ impl Channel {
             });
             let client = Client { http, authority: name, addr: addr.into(), fault };
             Ok(Self { client, _connection: connection })
+        };
+        within(timeout, ready).await.map_err(|error| match error {
+            CallError::Deadline => CallError::Stalled { addr: addr.to_owned() },
+            other @ (CallError::Resolve { .. }
+            | CallError::Connect { .. }
+            | CallError::Stalled { .. }
+            | CallError::Tls { .. }
+            | CallError::Status { .. }
+            | CallError::Transport { .. }
+            | CallError::TooLarge { .. }
+            | CallError::Malformed { .. }
+            | CallError::Message { .. }
+            | CallError::Closed) => other,
         })
-        .await
     }
 
     /// The root CA bundle, PEM, exactly as the manager sends it. Worth nothing until its digest
@@ -173,7 +186,11 @@ pub(super) fn decode<M: Message + Default>(data: &[u8]) -> Result<M, CallError> 
 
 async fn dial(addr: &str, timeout: Duration) -> Result<TcpStream, CallError> {
     let fail = |source| CallError::Resolve { addr: addr.to_owned(), source };
-    let mut found = resolve(addr).await.map_err(fail)?;
+    let late = async {
+        smol::Timer::after(timeout).await;
+        Err(io::Error::new(io::ErrorKind::TimedOut, "no name server answered in time"))
+    };
+    let mut found = resolve(addr).or(late).await.map_err(fail)?;
     found.truncate(ADDRESSES_MAX);
     let share = u32::try_from(found.len().max(1)).map_or(timeout, |count| timeout / count);
     let mut last = io::Error::from(io::ErrorKind::NotFound);

@@ -90,6 +90,11 @@ pub enum CallError {
         /// Why.
         source: io::Error,
     },
+    /// TCP is up, and the handshake on it gets no answer in time.
+    Stalled {
+        /// `host:port`.
+        addr: String,
+    },
     /// One side refused the other, in the handshake or (TLS 1.3) right after it.
     Tls {
         /// `host:port`.
@@ -138,6 +143,12 @@ impl fmt::Display for CallError {
         match self {
             Self::Resolve { addr, .. } => write!(f, "the address {addr} can not be resolved"),
             Self::Connect { addr, .. } => write!(f, "no connection to {addr}"),
+            Self::Stalled { addr } => write!(
+                f,
+                "{addr} takes connections, but its answer to the TLS handshake does not arrive: \
+                 the program there hangs, or the path loses large packets because its MTU is \
+                 smaller than this node's (try: ip link set dev INTERFACE mtu 1280)"
+            ),
             Self::Tls { addr, .. } => write!(f, "TLS with {addr} failed"),
             Self::Status { code, message } => write!(f, "the manager answered {code}: {message}"),
             Self::Transport { .. } => f.write_str("the connection to the manager broke"),
@@ -159,7 +170,8 @@ impl Error for CallError {
             Self::Tls { source, .. } => Some(source),
             Self::Transport { source } => Some(source),
             Self::Message { source } => Some(source),
-            Self::Status { .. }
+            Self::Stalled { .. }
+            | Self::Status { .. }
             | Self::TooLarge { .. }
             | Self::Malformed { .. }
             | Self::Deadline
@@ -193,7 +205,7 @@ impl CallError {
     #[must_use]
     pub fn loss(&self) -> LinkLoss {
         match self {
-            Self::Resolve { .. } | Self::Connect { .. } | Self::Deadline => {
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Stalled { .. } | Self::Deadline => {
                 LinkLoss::Unreachable(chain(self))
             }
             Self::Tls { source: rustls::Error::AlertReceived(alert), .. }

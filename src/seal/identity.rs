@@ -126,6 +126,27 @@ impl IdentityStore {
         Ok(())
     }
 
+    /// Wipes the older slot if it still holds a token that the current identity has burnt. The
+    /// current one goes on alone until the next write.
+    ///
+    /// # Errors
+    /// [`FileError`]; the older slot may be there still.
+    pub fn burn_older(&self) -> Result<(), FileError> {
+        let Ok(Some((slot, current))) = self.current() else { return Ok(()) };
+        if !current.value.token.expose().is_empty() {
+            return Ok(());
+        }
+        let path = self.data_root.join(other(slot));
+        let older = files::read(&path, IDENTITY_MAX_BYTES)?
+            .map(|record| self.sealer.unseal::<Identity>(PURPOSE, &record));
+        match older {
+            // One that does not open may hold a token as well.
+            Some(Ok(older)) if older.value.token.expose().is_empty() => Ok(()),
+            Some(_) => files::wipe(&path),
+            None => Ok(()),
+        }
+    }
+
     fn current(&self) -> Result<Option<(&'static str, Unsealed<Identity>)>, OpenError> {
         let mut slots = Vec::with_capacity(SLOTS.len());
         for slot in SLOTS {

@@ -114,6 +114,17 @@ impl Sealer {
     }
 }
 
+/// The tiers that would work for a new node, best first. Seals nothing.
+#[must_use]
+pub fn available(machine: &Machine, settings: &SealSettings) -> Vec<Tier> {
+    let works = |tier: &Tier| match tier {
+        Tier::Tpm2 => Tpm::open(&settings.tpm).is_ok(),
+        Tier::Credential => credential::read(machine.credentials.as_deref()).is_ok(),
+        Tier::Host => true,
+    };
+    [Tier::Tpm2, Tier::Credential, Tier::Host].into_iter().filter(works).collect()
+}
+
 /// The lock on `data_root`. A child between fork and exec holds it for a moment, so one refusal is
 /// none.
 fn lock(data_root: &Path) -> Result<Lock, SealError> {

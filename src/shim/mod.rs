@@ -14,6 +14,7 @@ mod lines;
 mod process;
 mod record;
 
+pub(crate) use crate::container::has_controller;
 pub use cleanup::{layers_in_use, list, remove};
 pub use client::{AttachError, Program, Shim, SpawnError, StartError, never_began, spawn};
 #[doc(hidden)]

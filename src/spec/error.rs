@@ -59,6 +59,15 @@ pub enum SpecError {
         /// CPUs of this node.
         available: u32,
     },
+    /// The owner of this device does not want it here.
+    NotAdmitted {
+        /// The rule below `admission` in `agent.json`.
+        rule: &'static str,
+        /// What was asked for.
+        what: String,
+    },
+    /// A limit of memory on a kernel that can not enforce any, and the owner wants none unenforced.
+    NoMemoryController,
     /// Less memory than a container can live with.
     Memory,
 }
@@ -98,6 +107,13 @@ impl fmt::Display for SpecError {
                 f,
                 "range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available"
             ),
+            Self::NotAdmitted { rule, what } => {
+                write!(f, "{what} is not admitted by this device (rule admission.{rule})")
+            }
+            Self::NoMemoryController => f.write_str(
+                "this device's kernel can not limit memory, and its limits-without-controller says \
+                 reject: boot with cgroup_enable=memory, or leave out --limit-memory",
+            ),
             Self::Memory => f.write_str("Minimum memory limit allowed is 6MB"),
         }
     }
@@ -114,6 +130,8 @@ impl core::error::Error for SpecError {
             | Self::Invalid { .. }
             | Self::NotFound { .. }
             | Self::Cpus { .. }
+            | Self::NotAdmitted { .. }
+            | Self::NoMemoryController
             | Self::Memory => None,
         }
     }

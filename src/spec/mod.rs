@@ -8,6 +8,7 @@
 //!
 //! Whether bind sources, users and groups exist is for the runner to find out.
 
+mod admission;
 mod error;
 mod expand;
 mod files;
@@ -24,12 +25,13 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub use admission::{admit_bind, admit_image};
 pub use error::SpecError;
 pub use files::Files;
 
 use crate::model::{
-    Bundle, ContainerId, ContainerSpec, DnsConfig, Endpoint, LocalImage, NetworkMode, RootFs,
-    Runtime, Seccomp, SeccompChoice, Task, Ulimit,
+    Bundle, ContainerId, ContainerSpec, DnsConfig, Endpoint, LocalImage, NetworkMode, Policy,
+    RootFs, Runtime, Seccomp, SeccompChoice, Task, Ulimit,
 };
 
 /// What a bundle takes from the node.
@@ -60,6 +62,10 @@ pub struct NodeFacts {
     pub default_init: bool,
     /// Bytes that the log of one task may hold.
     pub log_max_bytes: u64,
+    /// The owner's rules.
+    pub policy: Policy,
+    /// Whether the kernel can limit memory here.
+    pub memory_controller: bool,
 }
 
 /// Checks that this node can run the task at all, before anything is done for it.
@@ -71,7 +77,9 @@ pub fn check(task: &Task, node: &NodeFacts) -> Result<(), SpecError> {
     image(task)?;
     mounts::validate(&spec.mounts)?;
     refuse::check(task, spec)?;
-    expand::expand(task, spec, node)?;
+    let expanded = expand::expand(task, spec, node)?;
+    admission::check(&node.policy, spec, !bridged(task)?, &expanded.mounts)?;
+    resources::enforced(resources::memory(task.limits.memory_bytes)?, node)?;
     Ok(())
 }
 
@@ -131,6 +139,8 @@ pub fn build(
     if !own_signal.is_empty() && signal::parse(own_signal).is_none() {
         return Err(SpecError::invalid(format!("invalid signal: {own_signal}")));
     }
+    let user = process::or(&spec.user, &image.config.user);
+    admission::user(&node.policy, &user)?;
     let (stop_signal, stop_grace_seconds) = stop(task, Some(image));
     let ulimits = resources::rlimits(&node.default_ulimits, &spec.ulimits)?;
     let seccomp = match &spec.privileges.seccomp {
@@ -145,7 +155,7 @@ pub fn build(
         argv: process::argv(spec, &image.config)?,
         env: process::env(&expanded.env, &image.config, &hostname, &task.generic_resources)?,
         cwd: process::cwd(&spec.dir, &image.config.working_dir)?,
-        user: process::or(&spec.user, &image.config.user),
+        user,
         groups: spec.groups.clone(),
         hostname,
         root: RootFs {
@@ -154,6 +164,7 @@ pub fn build(
             read_only: spec.read_only,
         },
         mounts: mounts::build(&expanded.mounts, &image.config, container, node)?,
+        devices: Vec::new(),
         files: files::build(task, spec, &expanded.env, files)?,
         hosts: names::hosts(&spec.hosts)?,
         resolv_conf: names::resolv_conf(&spec.dns, network, node)?,
@@ -161,7 +172,7 @@ pub fn build(
         capabilities: security::capabilities(&spec.capability_add, &spec.capability_drop)?,
         seccomp,
         no_new_privileges: spec.privileges.no_new_privileges,
-        memory_bytes: resources::memory(task.limits.memory_bytes)?,
+        memory_bytes: resources::enforced(resources::memory(task.limits.memory_bytes)?, node)?,
         nano_cpus: resources::cpus(task.limits.nano_cpus, node.cpus)?,
         pids: u64::try_from(spec.pids_limit).ok().filter(|pids| 0 < *pids),
         cgroup_parent: node.cgroup_parent.clone(),

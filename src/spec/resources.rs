@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::SpecError;
+use super::{NodeFacts, SpecError};
 use crate::{
     limits::{CONTAINER_MEMORY_MIN_BYTES, CONTAINER_NANO_CPUS_MIN},
     model::{Driver, Rlimit, Ulimit},
@@ -62,6 +62,17 @@ pub(super) fn memory(bytes: i64) -> Result<Option<u64>, SpecError> {
         Ok(0) | Err(_) => Ok(None),
         Ok(bytes) if bytes < CONTAINER_MEMORY_MIN_BYTES => Err(SpecError::Memory),
         Ok(bytes) => Ok(Some(bytes)),
+    }
+}
+
+/// The memory limit, or none where the kernel can not enforce one and the owner does not mind, as
+/// under Docker.
+pub(super) fn enforced(limit: Option<u64>, node: &NodeFacts) -> Result<Option<u64>, SpecError> {
+    match limit {
+        Some(_) if !node.memory_controller && node.policy.reject_unenforced => {
+            Err(SpecError::NoMemoryController)
+        }
+        limit => Ok(limit.filter(|_| node.memory_controller)),
     }
 }
 

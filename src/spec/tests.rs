@@ -45,6 +45,8 @@ fn sh() -> ImageConfig {
 
 fn node() -> NodeFacts {
     NodeFacts {
+        policy: Policy::default(),
+        memory_controller: true,
         hostname: "pi".into(),
         architecture: "aarch64".into(),
         os: "linux".into(),
@@ -312,4 +314,19 @@ fn stopping_follows_spec_then_image_then_default() {
     assert_eq!(stop(&with("", Some(0)), Some(&image)), (3, Some(0)));
     assert_eq!(stop(&with("USR1", Some(-1)), Some(&image)), (10, None));
     assert!(made(&with("NOPE", None), sh()).is_err());
+}
+
+#[test]
+fn a_limit_that_the_kernel_can_not_enforce_is_dropped_or_refused_by_policy() {
+    let mut task = task(ContainerSpec::default());
+    task.limits.memory_bytes = 64 << 20;
+    let facts = NodeFacts { memory_controller: false, ..node() };
+    let bundle =
+        |facts: &NodeFacts| build(&task, &container(), &local(sh()), facts, None, Files::Unchecked);
+    assert_eq!(bundle(&node()).unwrap().memory_bytes, Some(64 << 20));
+    assert_eq!(bundle(&facts).unwrap().memory_bytes, None);
+    let policy = Policy { reject_unenforced: true, ..Policy::default() };
+    let strict = NodeFacts { policy, ..facts };
+    assert_eq!(bundle(&strict).unwrap_err(), SpecError::NoMemoryController);
+    assert_eq!(check(&task, &strict).unwrap_err(), SpecError::NoMemoryController);
 }

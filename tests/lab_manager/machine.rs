@@ -11,8 +11,10 @@ use std::{
 
 use serde_json::Value;
 
+use crate::wire::Wire;
+
 /// The sentence that ends a join.
-const JOINED: &str = "This node joined a swarm as a worker.";
+pub(crate) const JOINED: &str = "This node joined a swarm as a worker.";
 
 /// Names everything of this run.
 pub(crate) fn prefix() -> String {
@@ -174,6 +176,11 @@ impl Lab {
         (child, addr)
     }
 
+    /// Kills it.
+    pub(crate) fn stop(&mut self) {
+        kill(&mut self.child);
+    }
+
     /// Kills it, and lets it serve the same swarm again.
     pub(crate) fn restart(&mut self) {
         kill(&mut self.child);
@@ -199,6 +206,12 @@ impl Lab {
 
     pub(crate) fn token(&self) -> String {
         self.run(&["join-token"]).trim().to_owned()
+    }
+
+    /// How often this method was called since the lab's start.
+    pub(crate) fn calls(&self, method: &str) -> u64 {
+        let calls: Value = serde_json::from_str(&self.run(&["calls"])).unwrap();
+        calls[method].as_u64().unwrap_or(0)
     }
 
     /// The nodes.
@@ -248,6 +261,10 @@ pub(crate) struct Agent {
     name: String,
     dir: PathBuf,
     child: Option<Child>,
+    /// A network namespace, if not ours.
+    netns: Option<String>,
+    /// The folder that stands for systemd's credentials, if any.
+    credentials: Option<PathBuf>,
 }
 
 impl Agent {
@@ -256,6 +273,7 @@ impl Agent {
         let dir = folder().join(name);
         fs::create_dir_all(&dir).unwrap();
         let config = serde_json::json!({
+            "join-file": dir.join("join.json"),
             "data-root": dir.join("data"),
             "exec-root": dir.join("run"),
             "cgroup-parent": format!("{}-{name}", prefix()),
@@ -264,7 +282,14 @@ impl Agent {
             "bridge": "none",
         });
         fs::write(dir.join("agent.json"), config.to_string()).unwrap();
-        Self { name: name.to_owned(), dir, child: None }
+        Self { name: name.to_owned(), dir, child: None, netns: None, credentials: None }
+    }
+
+    /// On the device's end of a wire.
+    pub(crate) fn inside(name: &str, wire: &Wire) -> Self {
+        let mut agent = Self::new(name);
+        agent.netns = Some(wire.here.clone());
+        agent
     }
 
     /// Joined, running and Ready.
@@ -276,8 +301,19 @@ impl Agent {
         agent
     }
 
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_edgeagent"));
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let program = env!("CARGO_BIN_EXE_edgeagent");
+        let mut command = match &self.netns {
+            None => Command::new(program),
+            Some(netns) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{netns}")).arg(program);
+                command
+            }
+        };
+        if let Some(credentials) = &self.credentials {
+            command.env("CREDENTIALS_DIRECTORY", credentials);
+        }
         command.arg("--config").arg(self.dir.join("agent.json")).args(words);
         command.env("EA_MARK", prefix());
         command
@@ -308,7 +344,28 @@ impl Agent {
 
     /// What a join that was left to itself has said.
     pub(crate) fn join_log(&self) -> String {
-        fs::read_to_string(self.dir.join("join.log")).unwrap_or_default()
+        fs::read_to_string(self.join_log_path()).unwrap_or_default()
+    }
+
+    pub(crate) fn join_log_path(&self) -> PathBuf {
+        self.dir.join("join.log")
+    }
+
+    pub(crate) fn data_root(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Where the provisioning file is.
+    pub(crate) fn join_file(&self) -> PathBuf {
+        self.dir.join("join.json")
+    }
+
+    /// Gives it systemd credentials, in a folder.
+    pub(crate) fn with_credentials(&mut self) -> PathBuf {
+        let folder = self.dir.join("credentials");
+        fs::create_dir_all(&folder).unwrap();
+        self.credentials = Some(folder.clone());
+        folder
     }
 
     /// Starts `edgeagent run`.
@@ -317,6 +374,30 @@ impl Agent {
         let mut command = self.command(&["run"]);
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Starts `edgeagent run` as the last words of another command.
+    pub(crate) fn start_wrapped(&mut self, words: &[&str]) {
+        let log = append(&self.log());
+        let inner = self.command(&["run"]);
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(inner.get_program()).args(inner.get_args());
+        command.env("EA_MARK", prefix());
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Whether the agent has ended by itself.
+    pub(crate) fn ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some())
+    }
+
+    /// Sets a key of the configuration to a path.
+    pub(crate) fn set_key(&self, key: &str, path: &Path) {
+        let file = self.dir.join("agent.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        config[key] = path.to_str().into();
+        fs::write(file, config.to_string()).unwrap();
     }
 
     /// `kill -9`.
@@ -328,6 +409,11 @@ impl Agent {
 
     fn log(&self) -> PathBuf {
         self.dir.join("log")
+    }
+
+    /// What the agent has said so far.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     /// `edgeagent status --json`, and how long it took.

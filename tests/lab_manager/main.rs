@@ -11,4 +11,7 @@
 mod engine;
 mod evil;
 mod machine;
+mod provisioning;
 mod services;
+mod story;
+mod wire;

@@ -28,6 +28,8 @@ mod joining;
 mod logs;
 mod network;
 mod oracle;
+mod owner;
 mod services;
 mod tasks;
 mod trust;
+mod vm;

@@ -76,6 +76,7 @@ impl Bench {
         self.count.set(number + 1);
         let id = format!("{}-{}-{number}", self.name, std::process::id());
         Bundle {
+            devices: Vec::new(),
             task: TaskId::new(&id).unwrap(),
             container: ContainerId::new(&format!("c-{id}")).unwrap(),
             dir: self.base.join("run/tasks").join(&id),

@@ -33,6 +33,7 @@ pub(crate) enum Command {
     Node(NodeCommand),
     Service(ServiceCommand),
     Ca(CaCommand),
+    Calls(Calls),
     Evil(Evil),
 }
 
@@ -43,6 +44,14 @@ pub(crate) struct Init {
     /// address and port to listen on (default 127.0.0.1:2377; port 0 finds one)
     #[argh(option, default = "String::from(\"127.0.0.1:2377\")")]
     pub(crate) bind: String,
+
+    /// listen although --bind names every address of this machine (0.0.0.0 or [::])
+    #[argh(switch)]
+    pub(crate) any_address: bool,
+
+    /// new nodes that one address may make per minute (default 60)
+    #[argh(option, default = "60")]
+    pub(crate) join_rate: u32,
 
     /// auto, or manual: newcomers wait for `lab node accept` (default auto)
     #[argh(option, from_str_fn(approval), default = "false")]
@@ -343,6 +352,11 @@ pub(crate) enum CaSubcommand {
 #[derive(FromArgs, Debug, Serialize, Deserialize)]
 #[argh(subcommand, name = "rotate")]
 pub(crate) struct CaRotate {}
+
+/// count the calls that were taken since the start, as JSON
+#[derive(FromArgs, Debug, Serialize, Deserialize)]
+#[argh(subcommand, name = "calls")]
+pub(crate) struct Calls {}
 
 /// be evil, or good again: `evil ls` lists the modes, `evil none` switches all off
 #[derive(FromArgs, Debug, Serialize, Deserialize)]

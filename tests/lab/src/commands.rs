@@ -43,6 +43,7 @@ pub(crate) fn run(lab: &Rc<Lab>, command: Command) -> Answer {
         Command::Ca(ca) => match ca.command {
             CaSubcommand::Rotate(_) => ca_rotate(lab),
         },
+        Command::Calls(_) => Ok(format!("{}\n", json!(*lab.calls.borrow()))),
         Command::Evil(wish) => be_evil(lab, &wish),
     }
 }

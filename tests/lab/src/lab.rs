@@ -6,6 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     future::poll_fn,
+    net::IpAddr,
     path::PathBuf,
     rc::Rc,
     task::{Poll, Waker},
@@ -41,6 +42,10 @@ pub(crate) struct Lab {
     pub(crate) state: RefCell<State>,
     pub(crate) sessions: RefCell<BTreeMap<String, Session>>,
     pub(crate) subscriptions: RefCell<Subscriptions>,
+    /// How often each method was called.
+    pub(crate) calls: RefCell<BTreeMap<&'static str, u64>>,
+    /// New nodes of each address, and when its minute began, in milliseconds since 1970.
+    pub(crate) newcomers: RefCell<BTreeMap<IpAddr, (u64, u32)>>,
     /// Open connections; dropping one closes it.
     pub(crate) connections: RefCell<BTreeMap<u64, Task<()>>>,
     changes: Cell<u64>,
@@ -78,6 +83,8 @@ impl Lab {
             state: RefCell::new(state),
             sessions: RefCell::new(sessions),
             subscriptions: RefCell::default(),
+            calls: RefCell::default(),
+            newcomers: RefCell::default(),
             connections: RefCell::default(),
             changes: Cell::new(0),
             waiting: RefCell::default(),

@@ -29,6 +29,7 @@ mod time;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::Path,
     process::ExitCode,
     rc::Rc,
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         | Command::Node(_)
         | Command::Service(_)
         | Command::Ca(_)
+        | Command::Calls(_)
         | Command::Evil(_)) => control::ask(&dir, &other),
     };
     match result {
@@ -66,6 +68,13 @@ fn init(dir: &Path, wish: &Init) -> Result<(), String> {
             "there is a swarm in {dir}; go on with it: lab --dir {dir} serve. Or remove the folder"
         ));
     }
+    let every = |addr: SocketAddr| addr.ip().is_unspecified();
+    if !wish.any_address && wish.bind.parse().is_ok_and(every) {
+        let bind = &wish.bind;
+        return Err(format!(
+            "{bind} would let every network in: name one address, or add --any-address"
+        ));
+    }
     let no_random = |_| String::from("the kernel gives no random numbers");
     let new_id = || ca::random_id().map_err(no_random);
     let secret = wish.secret.clone().map_or_else(new_id, Ok)?;
@@ -75,6 +84,7 @@ fn init(dir: &Path, wish: &Init) -> Result<(), String> {
         manager_key: ca::pem("PRIVATE KEY", &ca::new_key().map_err(no_random)?),
         bind: wish.bind.clone(),
         manual_approval: wish.approval,
+        join_rate: wish.join_rate,
         secret,
         validity_s: i64::try_from(wish.cert_validity.as_secs()).unwrap_or(i64::MAX / 4),
         heartbeat_ms: u64::try_from(wish.heartbeat.as_millis()).unwrap_or(u64::MAX / 8),

@@ -3,7 +3,7 @@
 //! Source: swarmkit `ca/server.go` (behaviour.md §3). Unlike swarm today, a newcomer can be made
 //! to wait for `node accept`, as swarm's wire still allows.
 
-use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, rc::Rc, time::Duration};
 
 use smol::{Timer, future};
 
@@ -15,10 +15,16 @@ use crate::{
     proto,
     server::authorize,
     state::{Availability, Issuance, Liveness, Node},
+    time,
 };
 
 /// Newcomers that may wait for approval at once; one more is refused.
 const PENDING_MAX: usize = 128;
+
+/// Addresses whose newcomers are counted; a newcomer from one more is refused.
+const ADDRESSES_MAX: usize = 1024;
+
+const MINUTE_MS: u64 = 60_000;
 
 /// How long a status call is held when the client names no deadline.
 const HOLD: Duration = Duration::from_secs(60);
@@ -100,6 +106,7 @@ fn take_request(
             let message = format!("{PENDING_MAX} nodes wait for approval already");
             return Err(Status::new(code::RESOURCE_EXHAUSTED, message));
         }
+        admit(lab, call.addr, state.join_rate)?;
         let id = ca::random_id().map_err(|NoRandom| no_random())?;
         let accepted = !state.manual_approval;
         say(&format!(
@@ -131,6 +138,23 @@ fn take_request(
     }
     lab.changed();
     Ok((id, accepted))
+}
+
+/// Counts a newcomer against the rate of its address.
+fn admit(lab: &Lab, addr: IpAddr, rate: u32) -> Result<(), Status> {
+    let now = time::now_ms();
+    let mut newcomers = lab.newcomers.borrow_mut();
+    newcomers.retain(|_, (since, _)| now < since.saturating_add(MINUTE_MS));
+    let wait = |message| Err(Status::new(code::RESOURCE_EXHAUSTED, message));
+    if ADDRESSES_MAX <= newcomers.len() && !newcomers.contains_key(&addr) {
+        return wait(String::from("nodes join from too many addresses, wait a minute"));
+    }
+    let (_, count) = newcomers.entry(addr).or_insert((now, 0));
+    if rate <= *count {
+        return wait(format!("{addr} made {rate} nodes within a minute, wait"));
+    }
+    *count += 1;
+    Ok(())
 }
 
 pub(crate) async fn status(lab: &Rc<Lab>, mut call: Call) {

@@ -36,6 +36,19 @@ pub(crate) type Tls = TlsStream<TcpStream>;
 /// Validity of the certificate that the lab shows, in seconds; it is made anew per connection.
 const OWN_VALIDITY_S: i64 = 90 * 86_400;
 
+/// What is counted by name.
+const METHODS: &[&str] = &[
+    "CA/GetRootCACertificate",
+    "NodeCA/IssueNodeCertificate",
+    "NodeCA/NodeCertificateStatus",
+    "Dispatcher/Session",
+    "Dispatcher/Heartbeat",
+    "Dispatcher/UpdateTaskStatus",
+    "Dispatcher/Assignments",
+    "LogBroker/ListenSubscriptions",
+    "LogBroker/PublishLogs",
+];
+
 /// Accepts connections for ever.
 pub(crate) async fn listen(lab: Rc<Lab>, listener: TcpListener) {
     let mut number = 0_u64;
@@ -90,6 +103,8 @@ async fn serve(lab: Rc<Lab>, tcp: TcpStream, peer: SocketAddr) {
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other hook has a moment of its own")]
 /// One call: an evil mode that is meant for it, or the real thing.
 async fn answer(lab: Rc<Lab>, call: Call) {
+    let known = METHODS.iter().find(|method| **method == call.path);
+    *lab.calls.borrow_mut().entry(known.copied().unwrap_or("unknown")).or_default() += 1;
     let node = call.peer.as_ref().map(|peer| peer.name.clone()).unwrap_or_default();
     for (hook, n) in lab.evil() {
         match hook {

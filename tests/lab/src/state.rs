@@ -55,6 +55,8 @@ pub(crate) struct State {
     pub(crate) bind: String,
     /// Newcomers wait for `node accept`.
     pub(crate) manual_approval: bool,
+    /// New nodes that one address may make per minute.
+    pub(crate) join_rate: u32,
     /// The secret part of the join token.
     pub(crate) secret: String,
     pub(crate) validity_s: i64,

@@ -1,0 +1,117 @@
+//! Control groups: their version, and the controllers that limits of services need.
+
+use std::path::Path;
+
+use super::{Finding, text_of};
+
+/// The way of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    None,
+    V1,
+    V2,
+    Hybrid,
+}
+
+pub(super) fn findings(root: &Path) -> Vec<Finding> {
+    let mountinfo = text_of(root, "proc/self/mountinfo");
+    let version = version(&mountinfo);
+    let there = match version {
+        Version::V2 => text_of(root, "sys/fs/cgroup/cgroup.controllers"),
+        Version::None | Version::V1 | Version::Hybrid => {
+            enabled(&text_of(root, "proc/cgroups")).join(" ")
+        }
+    };
+    let has = |controller: &str| there.split_whitespace().any(|name| name == controller);
+    let mut found = vec![mounted(version), memory(has("memory"))];
+    for (controller, costs) in [
+        ("pids", "--limit-pids is not enforced, and a fork bomb is not stopped"),
+        ("cpu", "--limit-cpu and --reserve-cpu are not enforced"),
+    ] {
+        found.push(if has(controller) {
+            Finding::ok(name(controller), "on")
+        } else {
+            Finding::limited(name(controller), "off", costs, "a kernel with this controller")
+        });
+    }
+    found
+}
+
+fn name(controller: &str) -> &'static str {
+    if controller == "pids" { "cgroup pids" } else { "cgroup cpu" }
+}
+
+fn version(mountinfo: &str) -> Version {
+    let kinds = || mountinfo.lines().filter_map(|line| line.split_once(" - ")?.1.split(' ').next());
+    match (kinds().any(|kind| kind == "cgroup"), kinds().any(|kind| kind == "cgroup2")) {
+        (false, false) => Version::None,
+        (true, false) => Version::V1,
+        (false, true) => Version::V2,
+        (true, true) => Version::Hybrid,
+    }
+}
+
+fn mounted(version: Version) -> Finding {
+    let what = "cgroups";
+    match version {
+        Version::V2 => Finding::ok(what, "version 2"),
+        Version::V1 => Finding::ok(what, "version 1"),
+        Version::Hybrid => Finding::ok(what, "hybrid: controllers of version 1"),
+        Version::None => Finding::missing(
+            what,
+            "not mounted",
+            "no container starts",
+            "mount -t cgroup2 cgroup /sys/fs/cgroup",
+        ),
+    }
+}
+
+/// Raspberry Pi OS switches it off unless told otherwise.
+fn memory(on: bool) -> Finding {
+    let what = "cgroup memory";
+    if on {
+        return Finding::ok(what, "on");
+    }
+    Finding::limited(
+        what,
+        "off",
+        "--limit-memory is not enforced",
+        "add `cgroup_enable=memory cgroup_memory=1` to the kernel's command line \
+         (Raspberry Pi: /boot/firmware/cmdline.txt) and reboot",
+    )
+}
+
+/// Controllers of `/proc/cgroups` that are enabled: name, hierarchy, groups, enabled.
+fn enabled(table: &str) -> Vec<&str> {
+    table
+        .lines()
+        .filter(|line| !line.starts_with('#') && line.split_whitespace().nth(3) == Some("1"))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::check::Verdict;
+
+    #[test]
+    fn a_pi_without_its_memory_controller_is_told_the_remedy() {
+        let table =
+            "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t3\t44\t1\nmemory\t0\t49\t0\n";
+        assert_eq!(enabled(table), ["cpu"]);
+        let finding = memory(false);
+        assert_eq!(finding.verdict, Verdict::Limited);
+        assert!(finding.fix.contains("cgroup_enable=memory"));
+    }
+
+    #[test]
+    fn the_version_is_read_from_the_mounts() {
+        let v1 = "30 23 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu";
+        let v2 = "25 22 0:23 / /sys/fs/cgroup rw - cgroup2 cgroup rw";
+        assert_eq!(version(v1), Version::V1);
+        assert_eq!(version(v2), Version::V2);
+        assert_eq!(version(&format!("{v1}\n{v2}")), Version::Hybrid);
+        assert_eq!(mounted(version("")).verdict, Verdict::Missing);
+    }
+}
