@@ -1,7 +1,7 @@
 //! The bridge and who is on it, in a network namespace of the test's own: what swarm's scheduler lets no
 //! manager show. Needs root and `unshare`; says so otherwise.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 use std::{
@@ -46,7 +46,7 @@ fn port(protocol: PortProtocol, target: u32, published: u32) -> PortConfig {
 }
 
 fn show(words: &[&str]) -> String {
-    let output = Command::new(words.first().unwrap()).args(&words[1..]).output().unwrap();
+    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
