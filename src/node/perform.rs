@@ -677,7 +677,7 @@ mod tests {
         let mut task = task();
         let image = String::from("registry.invalid/x:1");
         task.runtime = Runtime::Container(ContainerSpec { image, ..ContainerSpec::default() });
-        let reason = future::block_on(ensure_image(&context, &task)).unwrap_err();
+        let reason = future::block_on(pulls::ensure_image(&context, &task)).unwrap_err();
         assert_eq!(reason, "No such image: registry.invalid/x:1, and pull-policy is never");
         fs::remove_dir_all(context.config.data_root.parent().unwrap()).unwrap();
     }
