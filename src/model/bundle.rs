@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerId, SecretBytes, TaskId, UnixTime};
+use super::{ContainerId, Endpoint, SecretBytes, TaskId, UnixTime};
 
 /// One container, fully decided: nothing in it needs the image's or the node's defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -264,6 +264,8 @@ pub enum NetworkMode {
     Host,
     /// A namespace of its own, with loopback only.
     Isolated,
+    /// A namespace of its own, with an interface on the node's bridge.
+    Bridge(Endpoint),
 }
 
 /// Seccomp profile of a bundle.

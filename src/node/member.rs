@@ -29,7 +29,7 @@ use self::{
     trust::{Offer, Trust},
 };
 use super::{
-    NodeState, RunError, clock,
+    NodeState, RunError, attach, clock,
     control::{CertificateReport, Question, Request, Response, StatusReport, TaskReport},
     describe, enrol,
     enrol::JoinError,
@@ -172,6 +172,7 @@ impl<'a> Member<'a> {
             sound: RefCell::new(BTreeSet::new()),
             tidy,
             health: RefCell::new(BTreeMap::new()),
+            network: RefCell::new(attach::network(&config, &agent.borrow())),
         });
         let performer =
             Performer::new(Rc::clone(&executor), context, settled_sender, asked_to_tidy);

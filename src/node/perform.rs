@@ -7,8 +7,8 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::{self, Read as _},
+    fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     rc::Rc,
     time::Instant,
@@ -22,19 +22,19 @@ use smol::{
 };
 
 use super::{
-    clock,
+    attach,
     control::{PullReport, StaleImage},
-    devices, images,
+    devices, images, make_private_dir, pulls,
 };
 use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
-    image::{self, FetchEvent, FetchRequest, Reference, Store, What},
-    limits::{PULLED_MAX, RESOLV_CONF_MAX_BYTES},
+    image::Store,
     model::{
-        ContainerId, ContainerStatus, Exit, Health, HealthStatus, LocalImage, Platform, PullPolicy,
-        Runtime, SecretBytes, Task, TaskId, chain,
+        ContainerId, ContainerStatus, Exit, Health, HealthStatus, LocalImage, Platform, PortConfig,
+        Task, TaskId, chain,
     },
+    net::{self, Lease, Network},
     shim::{self, Program, Shim},
     spec::{self, Files, NodeFacts},
 };
@@ -47,6 +47,8 @@ pub(super) struct Controller {
     shim: Option<Shim>,
     exit: Option<Exit>,
     pid: i32,
+    /// What it publishes, while it runs.
+    ports: Vec<PortConfig>,
 }
 
 /// The end of an operation.
@@ -83,11 +85,13 @@ pub(super) struct Context {
     pub(super) tidy: Sender<()>,
     /// What was last heard of containers with a health check, for people. At most one per task.
     pub(super) health: RefCell<BTreeMap<TaskId, Health>>,
+    /// The bridge, and who is on it.
+    pub(super) network: RefCell<Network>,
 }
 
 impl Context {
     /// Something was pulled or removed.
-    fn tidy(&self) {
+    pub(super) fn tidy(&self) {
         // One request that waits is enough.
         let _asked_already = self.tidy.try_send(());
     }
@@ -222,6 +226,9 @@ async fn carry_out(
         Op::Shutdown => shutdown(context, task, controller).await,
         Op::Remove => remove(context, task, controller).await,
     };
+    if controller.exit.is_some() || op == Op::Remove {
+        context.network.borrow_mut().release(&task.id);
+    }
     settle(controller, outcome)
 }
 
@@ -230,13 +237,14 @@ fn settle(controller: &Controller, outcome: Outcome) -> Settlement {
         Some(exit) => ContainerStatus { id, pid: 0, exit_code: exit.code },
         None => ContainerStatus { id, pid: controller.pid, exit_code: 0 },
     });
-    Settlement { outcome, container, ports: Vec::new() }
+    let ports = if controller.exit.is_some() { Vec::new() } else { controller.ports.clone() };
+    Settlement { outcome, container, ports }
 }
 
 fn resolve(context: &Context, task: &Task) -> Outcome {
     let checked = spec::check(task, &context.facts.borrow()).map_err(|error| chain(&error));
     let admitted = checked.and_then(|()| {
-        let name = reference(task)?;
+        let name = pulls::reference(task)?;
         let by_digest = name.digest().is_some() || name.image_id().is_some();
         spec::admit_image(&context.config.policy, &name.canonical(), by_digest)
             .map_err(|error| error.to_string())
@@ -248,7 +256,10 @@ fn resolve(context: &Context, task: &Task) -> Outcome {
 }
 
 async fn prepare(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
-    let image = match ensure_image(context, task).await {
+    if let Err(reason) = attach::check(context, task) {
+        return Outcome::Fatal(reason);
+    }
+    let image = match pulls::ensure_image(context, task).await {
         Ok(image) => image,
         Err(reason) => return Outcome::Fatal(reason),
     };
@@ -256,7 +267,8 @@ async fn prepare(context: &Context, task: &Task, controller: &mut Controller) ->
         Ok(container) => container,
         Err(error) => return Outcome::Temporary(error.to_string()),
     };
-    let bundle = spec::build(task, &container, &image, &context.facts.borrow(), Files::Unchecked);
+    let unchecked = Files::Unchecked;
+    let bundle = spec::build(task, &container, &image, &context.facts.borrow(), None, unchecked);
     controller.image = Some(image);
     match bundle {
         Ok(mut bundle) => {
@@ -272,13 +284,13 @@ async fn prepare(context: &Context, task: &Task, controller: &mut Controller) ->
 
 /// Finds the shim that an earlier agent started, or the image that a start needs.
 async fn equip(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
-    match attach(context, task, controller) {
+    match find_shim(context, task, controller) {
         Ok(true) => return Outcome::Done,
         Ok(false) => {}
         Err(reason) => return Outcome::Temporary(reason),
     }
     // Prepared before the agent was restarted; or pruned since.
-    let prepared = controller.image.take().or_else(|| local(context, task));
+    let prepared = controller.image.take().or_else(|| pulls::local(context, task));
     let whole = prepared.filter(|image| image.layers.iter().all(|layer| layer.exists()));
     let whole = match whole {
         Some(image) => images::sound(context, image).await,
@@ -286,7 +298,7 @@ async fn equip(context: &Context, task: &Task, controller: &mut Controller) -> O
     };
     let image = match whole {
         Some(image) => Ok(image),
-        None => ensure_image(context, task).await,
+        None => pulls::ensure_image(context, task).await,
     };
     match image {
         Ok(image) => {
@@ -421,9 +433,11 @@ pub(super) async fn discard_all(config: Config, left: BTreeSet<TaskId>) {
     }
 }
 
-/// Removes what is left of every container. Blocks: for a node that has nothing else to do.
+/// Removes what is left of every container, and their network. Blocks: for a node that has
+/// nothing else to do.
 pub(crate) fn sweep(config: &Config) {
     future::block_on(discard_all(config.clone(), leftovers(config, |_| false)));
+    net::remove();
 }
 
 /// Tasks of which there is something on this device, and which are not in `keep`.
@@ -456,7 +470,7 @@ fn writable_dir(data_root: &Path, task: &TaskId) -> PathBuf {
 /// Makes sure that the controller has its shim, if there ever was one, and knows its container.
 async fn known(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), String> {
     if controller.shim.is_none()
-        && attach(context, task, controller)?
+        && find_shim(context, task, controller)?
         && let Some(shim) = &controller.shim
         && let Ok(started) = shim.started().await
     {
@@ -468,7 +482,7 @@ async fn known(context: &Context, task: &Task, controller: &mut Controller) -> R
 
 /// Finds the shim that an earlier agent started; `false` when there never was one since boot.
 /// What keeps us from it says nothing about the container, so it is worth another try.
-fn attach(context: &Context, task: &Task, controller: &mut Controller) -> Result<bool, String> {
+fn find_shim(context: &Context, task: &Task, controller: &mut Controller) -> Result<bool, String> {
     if controller.shim.is_some() {
         return Ok(true);
     }
@@ -478,15 +492,12 @@ fn attach(context: &Context, task: &Task, controller: &mut Controller) -> Result
         return Ok(false);
     }
     controller.shim = Some(Shim::attach(&dir).map_err(|error| chain(&error))?);
+    let network = context.network.borrow();
+    controller.ports = network.of(&task.id).map(Lease::status).unwrap_or_default();
     if controller.image.is_none() {
-        controller.image = local(context, task);
+        controller.image = pulls::local(context, task);
     }
     Ok(true)
-}
-
-/// The image of a task as it is here, whoever has a newer one.
-fn local(context: &Context, task: &Task) -> Option<LocalImage> {
-    reference(task).ok().and_then(|name| find(context, &name))
 }
 
 fn no_container(task: &Task) -> Outcome {
@@ -496,14 +507,44 @@ fn no_container(task: &Task) -> Outcome {
 async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), String> {
     let image = controller.image.take().ok_or("its image is gone")?;
     let container = container_id(controller).map_err(|error| error.to_string())?;
-    context.facts.borrow_mut().resolv_conf = resolv_conf();
+    let place = attach::join(context, task, &container)?;
+    let (lease, held) =
+        place.map_or_else(|| (None, Vec::new()), |(lease, held)| (Some(lease), held));
+    let spawned =
+        spawn_at(context, task, controller, image, container, lease.as_ref(), &held).await;
+    match spawned {
+        Ok(shim) => {
+            controller.shim = Some(shim);
+            controller.ports = lease.as_ref().map(Lease::status).unwrap_or_default();
+            Ok(())
+        }
+        Err(reason) => {
+            context.network.borrow_mut().release(&task.id);
+            Err(reason)
+        }
+    }
+}
+
+/// Starts the shim of a container whose place on the network is known.
+async fn spawn_at(
+    context: &Context,
+    task: &Task,
+    controller: &mut Controller,
+    image: LocalImage,
+    container: ContainerId,
+    lease: Option<&Lease>,
+    held: &[OwnedFd],
+) -> Result<Shim, String> {
+    context.facts.borrow_mut().resolv_conf =
+        attach::resolv_conf(spec::bridged(task).unwrap_or_default());
     let bundle = {
         let agent = context.agent.borrow();
         let files = Files::Given {
             secret: &|id| agent.secret(&task.id, id),
             config: &|id| agent.config(&task.id, id),
         };
-        spec::build(task, &container, &image, &context.facts.borrow(), files)
+        let endpoint = lease.map(|lease| lease.endpoint);
+        spec::build(task, &container, &image, &context.facts.borrow(), endpoint, files)
     };
     controller.image = Some(image);
     let mut bundle = bundle.map_err(|error| chain(&error))?;
@@ -520,23 +561,12 @@ async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> R
     if bundle.dir.exists() || bundle.root.writable.exists() {
         discard(&context.config, &task.id).await.map_err(|error| error.to_string())?;
     }
-    controller.shim =
-        Some(shim::spawn(context.program.path(), &bundle).map_err(|error| chain(&error))?);
-    Ok(())
-}
-
-/// The host's name servers, as they are at this moment; empty when there are none to read.
-fn resolv_conf() -> String {
-    let mut text = String::new();
-    let read = fs::File::open("/etc/resolv.conf")
-        .and_then(|file| file.take(RESOLV_CONF_MAX_BYTES).read_to_string(&mut text));
-    match read {
-        Ok(_) => text,
-        Err(error) => {
-            log::debug!("cannot read /etc/resolv.conf: {error}");
-            String::new()
-        }
+    if let Some(lease) = lease {
+        make_private_dir(&bundle.dir)
+            .map_err(|error| chain(&error))
+            .and_then(|()| lease.write(&bundle.dir).map_err(|error| chain(&error)))?;
     }
+    shim::spawn(context.program.path(), &bundle, held).map_err(|error| chain(&error))
 }
 
 /// The container's id, made up once.
@@ -561,153 +591,13 @@ fn exit_outcome(exit: &Exit) -> Outcome {
     }
 }
 
-fn reference(task: &Task) -> Result<Reference, String> {
-    let text = spec::image(task).map_err(|error| chain(&error))?;
-    Reference::parse(text).map_err(|error| chain(&error))
-}
-
-fn find(context: &Context, name: &Reference) -> Option<LocalImage> {
-    match context.store.find(name) {
-        Ok(image) => image,
-        Err(error) => {
-            log::warn!("cannot look for image {name}: {}", chain(&error));
-            None
-        }
-    }
-}
-
-/// The image of a task, pulled when it must be (executor.md §6): one that is named by digest and
-/// is here is used as it is; a tag is always asked for unless the operator says otherwise, and
-/// what is here serves when that fails.
-async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, String> {
-    let name = reference(task)?;
-    let local = match find(context, &name) {
-        Some(image) => images::sound(context, image).await,
-        None => None,
-    };
-    let immutable = name.digest().is_some() || name.image_id().is_some();
-    let policy = context.config.pull_policy;
-    if (immutable || policy != PullPolicy::Always)
-        && let Some(image) = local
-    {
-        return Ok(image);
-    }
-    if policy == PullPolicy::Never {
-        return Err(format!("No such image: {name}, and pull-policy is never"));
-    }
-    let failure = ask(context, task, &name).await;
-    match (find(context, &name), failure) {
-        (Some(image), None) => {
-            context.stale.borrow_mut().remove(&name.to_string());
-            Ok(image)
-        }
-        (Some(image), Some(reason)) => {
-            log::warn!("using the local image {name}, it may be stale: {reason}");
-            remember(&mut context.stale.borrow_mut(), name.to_string(), reason);
-            Ok(image)
-        }
-        (None, Some(reason)) => Err(format!("No such image: {name}: {reason}")),
-        (None, None) => Err(format!("No such image: {name}")),
-    }
-}
-
-/// Pulls an image, or shares the outcome of a pull that began after this was asked for. Returns
-/// what went wrong.
-async fn ask(context: &Context, task: &Task, name: &Reference) -> Option<String> {
-    let asked = clock().mono;
-    // The semaphore is never closed.
-    let _turn = context.pulling.acquire().await;
-    let key = name.to_string();
-    if let Some((at, failure)) = context.pulled.borrow().get(&key)
-        && asked <= *at
-    {
-        return failure.clone();
-    }
-    let failure = pull(context, task, name).await.err();
-    if failure.is_none() {
-        context.tidy();
-    }
-    remember(&mut context.pulled.borrow_mut(), key, (clock().mono, failure.clone()));
-    failure
-}
-
-/// Only what happened a moment ago matters, so a full map is emptied.
-fn remember<T>(map: &mut BTreeMap<String, T>, key: String, value: T) {
-    if PULLED_MAX <= map.len() {
-        map.clear();
-    }
-    map.insert(key, value);
-}
-
-async fn pull(context: &Context, task: &Task, name: &Reference) -> Result<(), String> {
-    let auth = match &task.runtime {
-        Runtime::Container(spec) => spec.registry_auth.clone(),
-        Runtime::Attachment | Runtime::Generic { .. } | Runtime::Unknown => SecretBytes::default(),
-    };
-    let request = pull_request(&context.config, &context.platform, name, auth);
-    let _shown = Shown::new(context, name);
-    fetch(context, request).await
-}
-
-/// A pull that `status` shows; dropped when it ends or is cancelled.
-struct Shown<'a>(&'a Context);
-
-impl<'a> Shown<'a> {
-    fn new(context: &'a Context, name: &Reference) -> Self {
-        let image = name.to_string();
-        *context.pull.borrow_mut() = Some(PullReport { image, ..PullReport::default() });
-        Self(context)
-    }
-}
-
-impl Drop for Shown<'_> {
-    fn drop(&mut self) {
-        *self.0.pull.borrow_mut() = None;
-    }
-}
-
-/// A request to pull `name`.
-pub(crate) fn pull_request(
-    config: &Config,
-    platform: &Platform,
-    name: &Reference,
-    auth: SecretBytes,
-) -> FetchRequest {
-    FetchRequest {
-        store: config.data_root.join("images"),
-        additional_stores: config.images.additional_stores.clone(),
-        quota_bytes: config.images.quota_bytes,
-        platform: platform.clone(),
-        what: What::Pull {
-            reference: name.to_string(),
-            auth,
-            registries: config.registries.clone(),
-        },
-    }
-}
-
-async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
-    let mut fetch =
-        image::fetch(context.program.path(), &request).map_err(|error| chain(&error))?;
-    while let Some(event) = fetch.next().await {
-        match event {
-            FetchEvent::Progress { done, total } => {
-                if let Some(pull) = context.pull.borrow_mut().as_mut() {
-                    (pull.done_bytes, pull.total_bytes) = (done, total);
-                }
-            }
-            FetchEvent::Done { .. } => return Ok(()),
-            FetchEvent::Failed { message, .. } => return Err(message),
-        }
-    }
-    Err(String::from("the process that pulls it was killed"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::clock, *};
+    use crate::image;
     use crate::model::{
-        ContainerSpec, DnsConfig, NodeId, ResourceLimits, ServiceId, TaskState, TaskStatus,
+        ContainerSpec, DnsConfig, NodeId, PullPolicy, ResourceLimits, Runtime, ServiceId,
+        TaskState, TaskStatus,
     };
 
     /// Operations on a scratch folder; none without the right to mount.
@@ -753,6 +643,7 @@ mod tests {
             sound: RefCell::new(BTreeSet::new()),
             tidy: smol::channel::bounded(1).0,
             health: RefCell::new(BTreeMap::new()),
+            network: RefCell::new(Network::new(config.bridge.clone(), BTreeMap::new())),
             agent: Rc::new(RefCell::new(agent)),
             config,
         })
@@ -786,7 +677,7 @@ mod tests {
         let mut task = task();
         let image = String::from("registry.invalid/x:1");
         task.runtime = Runtime::Container(ContainerSpec { image, ..ContainerSpec::default() });
-        let reason = future::block_on(ensure_image(&context, &task)).unwrap_err();
+        let reason = future::block_on(pulls::ensure_image(&context, &task)).unwrap_err();
         assert_eq!(reason, "No such image: registry.invalid/x:1, and pull-policy is never");
         fs::remove_dir_all(context.config.data_root.parent().unwrap()).unwrap();
     }

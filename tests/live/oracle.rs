@@ -14,7 +14,7 @@ use crate::fixture::{Service, world};
 const SOON: Duration = Duration::from_secs(40);
 
 /// Prints everything that a program could notice, one fact a line, without what differs by nature
-/// (ids, addresses, devices, times).
+/// (ids, devices, times).
 const LOOK: &str = r#"
     cd . ; here=$(pwd); ls -d . > /dev/null || echo "cwd: broken"
     echo "fds: $(ls /proc/self/fd | tr '\n' ' ')"
@@ -57,9 +57,18 @@ const LOOK: &str = r#"
     part links sh -c 'for f in /dev/*; do [ -L $f ] && echo $f $(readlink $f); done'
     part cgroup sh -c 'ls -l /sys/fs/cgroup | awk "{ print \$1, \$3, \$4, \$9, \$10, \$11 }"'
     part files files / /dev /proc /sys /tmp /etc /etc/hosts /etc/hostname /etc/resolv.conf /etc/mtab /.dockerenv /run /run/secrets
-    part hosts sh -c "sed -E -e '/^172[.][0-9.]+\t/d' /etc/hosts"
+    # the bridges of both are alike; only the place on it and the name differ
+    place() { sed -E -e 's/^(links: )[0-9]+: /\1/' -e 's/@if[0-9]+//' -e 's/172[.]17[.]0[.]([2-9]|[1-9][0-9]+)/PLACE/g' \
+        -e 's/02:42:ac:11:..:../MAC/' -e 's/ link-netnsid [0-9]+//' -e "s/$HOSTNAME/HOST/"; }
+    own_network() { ip addr show dev eth0 | grep -q 172.17.0; }
+    if own_network; then
+        part links sh -c 'ip addr; ip route; ip -6 route' | place
+        part v6 values /proc/sys/net/ipv6/conf/all/disable_ipv6 /proc/sys/net/ipv6/conf/lo/disable_ipv6 \
+            /proc/sys/net/ipv6/conf/eth0/disable_ipv6 /proc/sys/net/ipv4/ip_forward
+    fi
+    part hosts place < /etc/hosts
     part names sh -c '[ "$(cat /etc/hostname)" = "$(hostname)" ] && echo same; [ "$(hostname)" = "$HOSTNAME" ] && echo env; hostname | grep -q -x -E "[0-9a-f]{12}|box.example|oracle|a[0-9]+" && echo form'
-    part resolv sed -E -e 's/^(nameserver) .*/\1/' /etc/resolv.conf
+    part resolv grep -v -e '^#' /etc/resolv.conf
     part writable writable / /etc /etc/hosts /etc/hostname /etc/resolv.conf /proc/sys/kernel/shmmax /proc/sysrq-trigger /proc/irq \
         /proc/bus /proc/fs /sys /sys/fs/cgroup /sys/fs/cgroup/memory /dev /dev/shm /dev/mqueue /tmp /run /scratch /data
     part masked sh -c 'for f in /proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list \
@@ -102,10 +111,11 @@ const fn case(name: &'static str, options: &'static [&'static str]) -> Case {
 }
 
 /// What is looked at. A test below names each one.
-const CASES: [Case; 22] = [
+const CASES: [Case; 23] = [
     case("plain", &[]),
     case("env", &["--env", "A=1", "--env", "HOME=/here", "--env", "PATH=/bin:/usr/bin"]),
     case("host-network", &["--network", "host"]),
+    case("bridge-network", &["--network", "bridge"]),
     case("read-only", &["--read-only"]),
     case("user", &["--user", "1000:1001"]),
     case("user-name", &["--user", "app", "--group", "extra", "--group", "4242"]),
@@ -265,6 +275,7 @@ cases! {
     plain "plain"
     env "env"
     host_network "host-network"
+    bridge_network "bridge-network"
     read_only "read-only"
     user "user"
     user_name "user-name"
