@@ -63,8 +63,12 @@ bench: packages ## measure edgeagent beside a dockerd worker, one table (15 min 
 	$(CARGO) test --test live -- --test-threads=1 --ignored --nocapture bench::
 
 .PHONY: dist
-dist: ## static binaries for devices into target/dist; TARGET=aarch64 for one
+dist: ## release tarballs for devices into target/dist; TARGET=aarch64 for one
 	targets/build $(TARGET)
+
+.PHONY: dist-check
+dist-check: ## build TARGET (default: this machine) in two folders and compare the tarballs (20 min)
+	targets/twice $(or $(TARGET),$(shell uname -m))
 
 .PHONY: lint
 lint: ## formatting and clippy, warnings are errors

@@ -6,7 +6,9 @@
 
 mod join;
 mod json;
+mod membership;
 mod policy;
+mod registry;
 
 use core::fmt;
 use std::{
@@ -21,7 +23,10 @@ pub use self::join::{JoinFile, manager_address};
 use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
-    model::{DnsConfig, GenericResource, Policy, SealChoice, SealSettings, Ulimit},
+    model::{
+        DnsConfig, GenericResource, Policy, PullPolicy, RegistrySettings, SealChoice, SealSettings,
+        Ulimit,
+    },
 };
 
 /// The configuration of a node, complete.
@@ -33,9 +38,10 @@ pub struct Config {
     pub exec_root: PathBuf,
     /// `labels`: engine labels.
     pub labels: BTreeMap<String, String>,
-    /// `insecure-registries`: `host[:port]` or a network such as `10.0.0.0/8`, without TLS or
-    /// with any certificate.
-    pub insecure_registries: Vec<String>,
+    /// The keys about registries, such as `insecure-registries`.
+    pub registries: RegistrySettings,
+    /// `pull-policy`: when a registry is asked although the image is here.
+    pub pull_policy: PullPolicy,
     /// `dns`, `dns-search` and `dns-opts`: for containers whose service says nothing.
     pub dns: DnsConfig,
     /// `default-ulimits`, by name: for containers whose service says nothing.
@@ -54,6 +60,11 @@ pub struct Config {
     pub cgroup_parent: String,
     /// `hostname`: in place of the kernel's.
     pub hostname: Option<String>,
+    /// `when-removed`: tasks of a node that an operator removed go on.
+    pub keep_when_removed: bool,
+    /// `token-secret`: the swarm secret that brings a new join token, by its name or the name of
+    /// its file in the container.
+    pub token_secret: String,
     /// `admission`, `devices`, `device-classes` and `limits-without-controller`.
     pub policy: Policy,
     /// `join-file`: the provisioning file that a node without identity joins with, once.
@@ -68,7 +79,8 @@ impl Default for Config {
             data_root: "/var/lib/edgeagent".into(),
             exec_root: "/run/edgeagent".into(),
             labels: BTreeMap::new(),
-            insecure_registries: Vec::new(),
+            registries: RegistrySettings::default(),
+            pull_policy: PullPolicy::Always,
             dns: DnsConfig::default(),
             default_ulimits: Vec::new(),
             log_max_bytes: LOG_DEFAULT_BYTES,
@@ -78,6 +90,8 @@ impl Default for Config {
             init: false,
             cgroup_parent: "edgeagent".into(),
             hostname: None,
+            keep_when_removed: false,
+            token_secret: "edgeagent-join-token".into(),
             policy: Policy::default(),
             join_file: "/etc/edgeagent/join.json".into(),
             seal: SealSettings::default(),
@@ -160,10 +174,17 @@ const KEYS: &[&str] = &[
     "labels",
     "limits-without-controller",
     "log-opts",
+    "max-concurrent-downloads",
+    "max-download-rate",
     "node-generic-resources",
+    "pull-policy",
+    "registry-auth-file",
+    "registry-ca",
     "registry-mirrors",
     "seal",
+    "token-secret",
     "tpm",
+    "when-removed",
 ];
 
 /// The names that Docker knows (go-units `ulimit.go`).
@@ -216,6 +237,7 @@ impl Config {
         for (key, value) in unique(entries, "", KEYS)? {
             config.set(&key, value)?;
         }
+        registry::check(&config.registries)?;
         if config.data_root.starts_with(&config.exec_root)
             || config.exec_root.starts_with(&config.data_root)
         {
@@ -229,10 +251,13 @@ impl Config {
             "data-root" => self.data_root = folder(key, value)?,
             "exec-root" => self.exec_root = folder(key, value)?,
             "labels" => self.labels = labels(key, value)?,
-            "insecure-registries" => {
-                self.insecure_registries =
-                    strings(key, value, REGISTRY, |s| word(s) && !s.contains("://"))?;
-            }
+            "insecure-registries"
+            | "max-concurrent-downloads"
+            | "max-download-rate"
+            | "registry-auth-file"
+            | "registry-ca"
+            | "registry-mirrors" => registry::set(&mut self.registries, key, value)?,
+            "pull-policy" => self.pull_policy = registry::pull_policy(key, &value)?,
             "dns" => {
                 self.dns.nameservers = strings(
                     key,
@@ -276,6 +301,8 @@ impl Config {
                     .and_then(seal_choice)
                     .ok_or_else(|| bad(key, "\"auto\", \"tpm2\", \"credential\" or \"host\""))?;
             }
+            "when-removed" => self.keep_when_removed = membership::when_removed(key, &value)?,
+            "token-secret" => self.token_secret = membership::token_secret(key, value)?,
             "admission" | "devices" | "device-classes" | "limits-without-controller" => {
                 policy::set(&mut self.policy, key, value)?;
             }
@@ -305,8 +332,6 @@ impl Config {
         Ok(())
     }
 }
-
-const REGISTRY: &str = r#"a list of registries without a scheme, such as ["registry.local:5000"]"#;
 
 fn bad(key: &str, allowed: &'static str) -> ConfigFault {
     ConfigFault::Value { key: key.to_owned(), allowed }
@@ -677,7 +702,11 @@ mod tests {
                 labels: [("place", "roof=top"), ("x", "")]
                     .map(|(k, v)| (k.into(), v.into()))
                     .into(),
-                insecure_registries: vec!["registry.local:5000".into(), "10.0.0.0/8".into()],
+                registries: RegistrySettings {
+                    insecure: vec!["registry.local:5000".into(), "10.0.0.0/8".into()],
+                    ..RegistrySettings::default()
+                },
+                pull_policy: PullPolicy::Always,
                 dns: DnsConfig {
                     nameservers: vec!["9.9.9.9".into(), "2620:fe::fe".into()],
                     search: vec!["example.com".into()],
@@ -698,6 +727,8 @@ mod tests {
                 init: true,
                 cgroup_parent: "system/edge".into(),
                 hostname: Some("roof-1".into()),
+                keep_when_removed: false,
+                token_secret: "edgeagent-join-token".into(),
                 join_file: "/boot/edge.json".into(),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
             }
@@ -723,10 +754,6 @@ mod tests {
                 r#"key "log-opts.max-file" stands there twice"#,
             ),
             (r#"{"bip": "10.0.0.1/24"}"#, r#"key "bip" is not supported yet: remove it"#),
-            (
-                r#"{"registry-mirrors": []}"#,
-                r#"key "registry-mirrors" is not supported yet: remove it"#,
-            ),
             (
                 r#"{"default-address-pools": []}"#,
                 r#"key "default-address-pools" is not supported yet: remove it"#,

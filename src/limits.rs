@@ -53,8 +53,9 @@ pub const LOG_BATCH_MAX_BYTES: usize = 64 * 1024;
 /// in our log.
 pub const LOG_SUBSCRIPTIONS_MAX: usize = 32;
 
-/// Events of the link to the manager that wait for the loop; when full, the streams wait.
-pub const LINK_EVENTS_MAX: usize = 16;
+/// Events of the link to the manager that wait for the loop; when full, the streams wait. Each
+/// may be as large as [`ASSIGNMENTS_MAX_BYTES`].
+pub const LINK_EVENTS_MAX: usize = 1;
 
 /// How often a starting agent tries to get the lock of its `exec-root`…
 pub const LOCK_ATTEMPTS: usize = 20;
@@ -136,8 +137,10 @@ pub const HARDWARE_ID_MAX_BYTES: usize = 256;
 pub const TASKS_MAX: usize = 512;
 
 /// Bytes of all secrets and configs together, held in memory. One more is left out, and its task
-/// fails with *not found*. Ours; swarm allows 500 kB per secret and 1 MB per config.
-pub const FILES_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// fails with *not found*. Room for two of the largest configs (1000 KiB) or four of the largest
+/// secrets (500 KiB, swarmkit `manager/controlapi/{config,secret}.go`); with the message that
+/// replaces them and its content, a third of the 8 MiB that a hostile manager may make us grow.
+pub const FILES_MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// What one secret or config is charged besides its text: identifiers and tree nodes.
 pub const FILE_OVERHEAD_BYTES: usize = 256;
@@ -183,6 +186,25 @@ pub const REWATCH_MIN: Duration = Duration::from_millis(500);
 /// Longest such pause.
 pub const REWATCH_MAX: Duration = Duration::from_secs(60);
 
+/// A node whose certificate the managers refuse asks again this rarely; it has no other use of
+/// them. Ours.
+pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
+
+/// A node joins anew on its own account at most once in this time, restarts and reboots included.
+/// Ours: each time leaves a node record behind that only an operator can remove (anchors.md T8).
+pub const REJOIN_INTERVAL: Duration = Duration::from_hours(24);
+
+/// After the managers refused an expired certificate, a node waits up to this long before it
+/// joins anew, so that a fleet does not come at once. Ours.
+pub const REJOIN_JITTER: Duration = Duration::from_secs(5);
+
+/// First pause after an attempt to join anew that reached nobody; doubles up to
+/// [`RENEWAL_BACKOFF_MAX`]. Ours.
+pub const REJOIN_RETRY: Duration = Duration::from_secs(30);
+
+/// A root CA bundle that may have taken over is asked for at most this often. Ours.
+pub const ROOT_RETRY: Duration = Duration::from_secs(10);
+
 /// Pause between the order to rotate and the renewal (swarmkit `node/node.go`).
 pub const ROTATE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -195,18 +217,24 @@ pub const RENEWAL_BACKOFF_MAX: Duration = Duration::from_secs(3600);
 // --- rpc ---
 
 /// Largest message of an assignments stream: a complete set carries every task, secret and config
-/// of the node at once, and swarmkit's own client takes 2 GiB. A larger one ends the link.
-pub const ASSIGNMENTS_MAX_BYTES: usize = 64 << 20;
-/// Most changes in one message of an assignments stream, removals included; a device runs some
-/// tens of tasks. More end the link.
-pub const ASSIGNMENTS_MAX_CHANGES: usize = 16 << 10;
-/// Largest single task, secret or config: managers store nothing above 1.5 MiB (swarmkit
-/// `manager/state/store/memory.go`, `MaxTransactionBytes`). A larger one is dropped.
-pub const ASSIGNMENT_MAX_BYTES: usize = 2 << 20;
+/// of the node at once, so [`FILES_MAX_BYTES`] and 512 kB of tasks. A larger one ends the link;
+/// swarmkit's own client takes 2 GiB.
+pub const ASSIGNMENTS_MAX_BYTES: usize = FILES_MAX_BYTES + (512 << 10);
+/// Most changes in one message of an assignments stream, removals included: [`TASKS_MAX`] tasks
+/// and as many secrets and configs. A change of a few bytes takes a thousand in memory. More end
+/// the link.
+pub const ASSIGNMENTS_MAX_CHANGES: usize = 2 * TASKS_MAX;
+/// Largest single change: a config of 1000 KiB (swarmkit `manager/controlapi/config.go`) with its
+/// labels. A larger one is dropped.
+pub const ASSIGNMENT_MAX_BYTES: usize = 1200 << 10;
+/// Largest single task; real ones have a few kilobytes, and Linux takes no longer argument or
+/// variable. Its lists may take 24 times that while it is read. A larger one is dropped.
+pub const TASK_MAX_BYTES: usize = 128 << 10;
 /// Most mounts, networks, secrets or configs of one task, each. A task with more is dropped.
 pub const TASK_MAX_LIST: usize = 1024;
-/// Largest message of any other call. A larger one ends the call, or the link.
-pub const ANSWER_MAX_BYTES: usize = 4 << 20;
+/// Largest message of any other call: a chain or bundle of [`PEM_MAX_BYTES`] and as much again. Its
+/// lists may take 28 times that in memory. A larger one ends the call, or the link.
+pub const ANSWER_MAX_BYTES: usize = 2 * PEM_MAX_BYTES;
 /// Largest message that we send: managers take 4 MiB (swarmkit `manager/manager.go`, `New`). A
 /// larger one fails before anything is sent.
 pub const REQUEST_MAX_BYTES: usize = 4 << 20;
@@ -310,8 +338,54 @@ pub const FETCH_EVENT_MAX_BYTES: usize = 32 << 10;
 /// Longest error message of a fetch child, in bytes; the rest is cut off.
 pub const FETCH_MESSAGE_MAX_BYTES: usize = 2 << 10;
 
-/// A fetch child tells its progress each time so many bytes came.
-pub const FETCH_PROGRESS_BYTES: u64 = 1 << 20;
+/// A fetch child tells its progress at most this often.
+pub const FETCH_PROGRESS_PAUSE: Duration = Duration::from_millis(250);
+
+/// Bytes of a layer that are read at once: two TLS records.
+pub const FETCH_READ_BYTES: usize = 32 << 10;
+
+/// How often a fetch child looks whether another one is done with a layer that both want.
+pub const FETCH_TURN_PAUSE: Duration = Duration::from_millis(100);
+
+/// What came within this time is not on flash yet: the kernel writes data of this age (Linux
+/// `vm.dirty_expire_centisecs`). A layer that came faster is not written down twice.
+pub const PARTIAL_SETTLES: Duration = Duration::from_secs(30);
+
+/// Free space that there must be before a layer's packed bytes are kept beside the layer itself,
+/// in sizes of the packed layer: real layers unpack to two or three times their size.
+pub const PARTIAL_ROOM: u64 = 4;
+
+/// Tries in a row that bring nothing before a registry that had answered is given up; with
+/// [`REGISTRY_RETRY_MIN`] doubling, a minute and a half. Docker has 5 (moby `daemon/config/config.go`).
+pub const REGISTRY_RETRIES: u32 = 8;
+
+/// Tries of the very first request when no image of that name is here, so that a link that is down
+/// for three seconds rejects no task.
+pub const REGISTRY_FIRST_RETRIES: u32 = 3;
+
+/// The first pause before such a try; doubles up to [`REGISTRY_RETRY_MAX`].
+pub const REGISTRY_RETRY_MIN: Duration = Duration::from_millis(500);
+
+/// The longest such pause.
+pub const REGISTRY_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// A connection that brought so many bytes was worth making, and the tries are counted anew.
+pub const REGISTRY_PROGRESS_BYTES: u64 = 64 << 10;
+
+/// A connection that brings fewer bytes within [`REGISTRY_STALL_TIMEOUT`] is given up: GPRS brings
+/// a hundred times as many.
+pub const REGISTRY_STALL_BYTES: u64 = 4 << 10;
+
+/// Largest file of registry credentials, in bytes. A larger one fails the pull.
+pub const AUTH_FILE_MAX_BYTES: u64 = 256 << 10;
+
+/// Most layers that `max-concurrent-downloads` allows at a time: each is a thread and a connection
+/// in the fetch child, some 0.3 MB.
+pub const DOWNLOADS_MAX: usize = 8;
+
+/// Least bytes per second that `max-download-rate` takes: shared by [`DOWNLOADS_MAX`] layers it is
+/// still no stall.
+pub const DOWNLOAD_RATE_MIN: u64 = 4096;
 
 /// A registry must accept a connection within this time.
 pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -319,8 +393,9 @@ pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A registry must begin its answer within this time.
 pub const REGISTRY_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A registry that sends nothing for so long is given up.
-pub const REGISTRY_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection to a registry on which nothing comes for so long is given up: taking a layer up
+/// again costs little.
+pub const REGISTRY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Most redirects in a row, as Docker follows. One more fails the pull.
 pub const REGISTRY_REDIRECTS_MAX: usize = 10;

@@ -329,6 +329,35 @@ mod tests {
             Err(RootError::NotOurs(ChainError::ForeignRoot))
         );
         assert_eq!(old.successor(b"", &chain, now), Err(RootError::Empty));
+
+        // Fetched from whoever answered: each root of the bundle has to prove itself.
+        assert_eq!(old.recovered(&new_pem, &chain, now).unwrap().pem(), new_pem);
+        assert_eq!(old.recovered(old.pem(), &chain, now).as_ref(), Ok(&old));
+        for bundle in [
+            stranger.clone(),
+            [new_pem.clone(), stranger.clone()].concat(),
+            [stranger, new_pem].concat(),
+        ] {
+            assert_eq!(
+                old.recovered(&bundle, &chain, now),
+                Err(RootError::NotOurs(ChainError::ForeignRoot))
+            );
+        }
+        // A certificate that was slept through its end still says who signed it.
+        let stored = Issued::stored(&old, &chain, &request.key).unwrap();
+        assert_eq!(stored, during);
+        let late = UnixTime::from_seconds(stored.not_after.seconds() + 1);
+        assert!(matches!(
+            Issued::check(&old, &chain, &request.key, late),
+            Err(ChainError::Expired { .. })
+        ));
+        // A renewed one that is not valid yet shows that the clock is behind.
+        let epoch = UnixTime::default();
+        assert_eq!(Issued::renewed(&old, &chain, &request.key, epoch), Ok(stored));
+        assert!(matches!(
+            Issued::renewed(&old, &chain, &request.key, late),
+            Err(ChainError::Expired { .. })
+        ));
     }
 
     #[test]

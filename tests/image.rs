@@ -26,7 +26,7 @@ use edgeagent::{
         Fetch, FetchEvent, FetchFailure, FetchRequest, Reference, Store, What, fetch,
         host_platform, platform_of_machine,
     },
-    model::{Platform, SecretBytes},
+    model::{Platform, RegistrySettings, SecretBytes},
 };
 
 /// A folder that goes with the test.
@@ -299,8 +299,7 @@ fn pull_with(store: &Path, platform: Platform, reference: &str, auth: &str) -> F
     let what = What::Pull {
         reference: reference.to_owned(),
         auth: SecretBytes::new(auth.as_bytes().to_vec()),
-        insecure_registries: Vec::new(),
-        ca_file: None,
+        registries: RegistrySettings::default(),
     };
     finish(start(store, platform, what))
 }
@@ -533,8 +532,7 @@ fn a_dropped_fetch_leaves_no_child() {
     let what = What::Pull {
         reference,
         auth: SecretBytes::default(),
-        insecure_registries: Vec::new(),
-        ca_file: None,
+        registries: RegistrySettings::default(),
     };
     let fetch = start(&scratch.path("store"), host_platform(), what);
     let (connection, _) = listener.accept().unwrap();

@@ -22,15 +22,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("agent", &["model", "limits"]),
     ("spec", &["model", "limits"]),
     ("sys", &["limits"]),
+    ("crypto", &[]),
     ("config", &["model", "limits"]),
     ("ca", &["model", "limits"]),
     ("seal", &["model", "sys", "limits"]),
     ("logs", &["model", "sys", "limits"]),
     ("net", &["model", "sys", "limits"]),
-    ("image", &["model", "sys", "config", "limits"]),
+    ("image", &["model", "sys", "crypto", "config", "limits"]),
     ("container", &["model", "sys", "limits"]),
     ("shim", &["container", "logs", "model", "sys", "limits"]),
-    ("rpc", &["ca", "model", "limits"]),
+    ("rpc", &["ca", "crypto", "model", "limits"]),
     ("node", BELOW_NODE),
 ];
 

@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod rpc_matrix;
 mod rpc_server;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
@@ -148,7 +149,7 @@ fn the_time_floor_counts_when_the_clock_is_behind_it() {
         let floor = UnixTime::from_seconds(9_000_000_000);
         let late = rpc::joining(&root("root"), floor).unwrap();
         let error = open(&ex, &server, late, JOIN_NAME).await.unwrap_err();
-        assert!(matches!(error.loss(), LinkLoss::Untrusted(_)), "{error:?}");
+        assert!(matches!(error.loss(), LinkLoss::WrongTime(_)), "{error:?}");
     });
 }
 
@@ -512,7 +513,7 @@ fn a_session_is_resumed_by_its_id() {
 }
 
 #[test]
-fn a_set_of_many_megabytes_flows_through_small_windows() {
+fn the_largest_set_flows_through_small_windows() {
     run(async |ex| {
         let config = server_config_for_members("manager", "root");
         let server = Server::start(&ex, config, |path| {
@@ -520,7 +521,7 @@ fn a_set_of_many_megabytes_flows_through_small_windows() {
                 return dispatcher(path);
             }
             let mut set = Vec::new();
-            for number in 0..40 {
+            for number in 0..5 {
                 let spec = bytes_field(2, &vec![number; 500 << 10]);
                 let secret =
                     [bytes_field(1, format!("s{number}").as_bytes()), bytes_field(3, &spec)];
@@ -535,7 +536,7 @@ fn a_set_of_many_megabytes_flows_through_small_windows() {
         link.watch();
         let event = inbox.recv().await.unwrap();
         let LinkEvent::Assignments(set) = event else { panic!("{event:?}") };
-        assert_eq!(set.changes.len(), 40);
+        assert_eq!(set.changes.len(), 5);
         for (number, change) in set.changes.iter().enumerate() {
             let Change::UpdateSecret(secret) = change else { panic!() };
             assert_eq!(secret.data.expose().len(), 500 << 10);

@@ -59,6 +59,21 @@ impl Files {
             .or_else(|| self.secrets.get(id))
     }
 
+    /// The secrets that `task` refers to as `name`: their name, or that of their file.
+    pub(super) fn secrets_called(&self, task: &Task, name: &str) -> impl Iterator<Item = &Secret> {
+        let references = match &task.runtime {
+            Runtime::Container(spec) => spec.secrets.as_slice(),
+            Runtime::Attachment | Runtime::Generic { .. } | Runtime::Unknown => &[],
+        };
+        references
+            .iter()
+            .filter(move |reference| {
+                let file = reference.file.as_ref().map(|file| file.name.as_str());
+                reference.name == name || file == Some(name)
+            })
+            .filter_map(|reference| self.secret(task, &reference.id))
+    }
+
     /// The config that `task` means by `id`.
     pub(super) fn config(&self, task: &Task, id: &ConfigId) -> Option<&Config> {
         let Runtime::Container(spec) = &task.runtime else { return None };

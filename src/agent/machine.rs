@@ -11,14 +11,15 @@ use std::{
 use crate::{
     limits::TASKS_MAX,
     model::{
-        AssignmentSet, Config, ConfigId, LinkLoss, Now, Peer, Secret, SecretId, SessionMessage,
-        Task, TaskId, TaskRecord, TaskState, TaskStatus, UnixTime,
+        AssignmentSet, Config, ConfigId, LinkLoss, Now, Peer, Secret, SecretBytes, SecretId,
+        SessionMessage, Task, TaskId, TaskRecord, TaskState, TaskStatus, UnixTime,
     },
 };
 
 use super::{
     Input, Op, Output, SessionView, Settlement,
     assignments::Chain,
+    expiry::{Expiry, Standing},
     files::Files,
     random::Random,
     remotes::Remotes,
@@ -41,6 +42,14 @@ pub struct Start {
     pub seed: u64,
     /// Validity of the certificate in use.
     pub validity: Option<(UnixTime, UnixTime)>,
+    /// There is a join token for the day on which the certificate has expired.
+    pub token: bool,
+    /// When the node last joined anew on its own account, or [`crate::model::Identity::NEVER`].
+    pub rejoined: Option<UnixTime>,
+    /// A time that is surely past.
+    pub time_floor: UnixTime,
+    /// Tasks of a node that an operator removed go on.
+    pub keep_when_removed: bool,
 }
 
 /// Why the agent wants to be woken.
@@ -58,6 +67,8 @@ pub enum Due {
     Watch,
     /// A failed operation is to be tried again.
     Operation,
+    /// The node is to join anew.
+    Rejoin,
     /// The certificate is to be renewed, or the wall clock to be asked whether it is.
     Renewal,
 }
@@ -68,6 +79,8 @@ pub struct Agent {
     session: Session,
     remotes: Remotes,
     renewal: Renewal,
+    expiry: Expiry,
+    keep_when_removed: bool,
     chain: Chain,
     files: Files,
     /// A complete set came since the start: secrets and configs are known.
@@ -102,6 +115,14 @@ impl Agent {
             session: Session::new(now.mono),
             remotes: Remotes::new(start.managers, start.seeds),
             renewal,
+            expiry: Expiry::new(
+                start.validity,
+                start.token,
+                start.rejoined,
+                start.time_floor,
+                now.mono,
+            ),
+            keep_when_removed: start.keep_when_removed,
             chain: Chain::default(),
             files: Files::default(),
             files_known: false,
@@ -139,7 +160,21 @@ impl Agent {
             }
             Input::Certificate { not_before, not_after } => {
                 self.renewal.certified(not_before, not_after, &mut self.random, now);
+                self.expiry.certified(not_before, not_after);
             }
+            Input::Rejoined { at, not_before, not_after } => {
+                self.renewal.certified(not_before, not_after, &mut self.random, now);
+                self.expiry.certified(not_before, not_after);
+                self.expiry.rejoined(at, now);
+                if self.session.renamed(now.mono) {
+                    self.out.push_back(Output::Close);
+                }
+                self.offline();
+            }
+            Input::RejoinFailed { rejoined } => {
+                self.expiry.failed(rejoined, &mut self.random, now);
+            }
+            Input::Token(present) => self.expiry.token(present),
             Input::RenewalFailed => self.renewal.failed(&mut self.random, now),
             Input::Leave => self.leave(now),
         }
@@ -163,7 +198,8 @@ impl Agent {
         let tasks = tasks.map(|at| (at, Due::Operation)).min();
         let watch = self.chain.deadline().map(|at| (at, Due::Watch));
         let renewal = self.renewal.deadline().map(|at| (at, Due::Renewal));
-        [self.session.deadline(), watch, tasks, renewal].into_iter().flatten().min()
+        let rejoin = self.expiry.deadline().map(|at| (at, Due::Rejoin));
+        [self.session.deadline(), watch, tasks, renewal, rejoin].into_iter().flatten().min()
     }
 
     /// A task of this node.
@@ -188,6 +224,21 @@ impl Agent {
     #[must_use]
     pub fn config(&self, task: &TaskId, id: &ConfigId) -> Option<&Config> {
         self.files.config(&self.record(task)?.task, id)
+    }
+
+    /// The content of each secret that a task which is to run here refers to as `name`: its name at the
+    /// managers, or the name of its file.
+    pub fn secrets_called(&self, name: &str) -> impl Iterator<Item = &SecretBytes> {
+        let wanted = |task: &&Tracked| task.record().task.desired_state <= TaskState::Running;
+        self.tasks.values().filter(wanted).flat_map(move |tracked| {
+            self.files.secrets_called(&tracked.record().task, name).map(|secret| &secret.data)
+        })
+    }
+
+    /// How the certificate stands with the managers.
+    #[must_use]
+    pub fn standing(&self, now: Now) -> Standing {
+        self.expiry.standing(now)
     }
 
     /// How the node stands with its managers.
@@ -217,6 +268,7 @@ impl Agent {
         if let Some(peer) = self.session.manager() {
             self.remotes.observe(&peer.clone(), true);
         }
+        self.expiry.accepted();
         if self.reconnect_if_outdated(now) {
             return;
         }
@@ -244,7 +296,15 @@ impl Agent {
 
     fn lost(&mut self, loss: LinkLoss, now: Now) {
         log::debug!("link lost; {loss}");
-        let Some(lost) = self.session.lost(loss, &mut self.random, now.mono) else { return };
+        let Some(lost) = self.session.lost(loss.clone(), &mut self.random, now.mono) else {
+            return;
+        };
+        if let LinkLoss::Refused(_) = &loss
+            && self.leaving == Leaving::No
+        {
+            self.expiry.refused(&mut self.random, now);
+        }
+        self.out.push_back(Output::Lost(loss));
         if lost.blame {
             self.remotes.observe(&lost.peer, false);
         }
@@ -252,8 +312,13 @@ impl Agent {
         self.out.push_back(Output::Close);
         self.offline();
         if lost.removed {
-            log::warn!("this node was removed from the swarm: its tasks are being removed");
-            self.remove_all(now);
+            self.expiry.removed();
+            if self.keep_when_removed {
+                log::warn!("this node was removed from the swarm: its tasks go on as configured");
+            } else {
+                log::warn!("this node was removed from the swarm: its tasks are being removed");
+                self.remove_all(now);
+            }
         }
     }
 
@@ -424,6 +489,9 @@ impl Agent {
         }
         if self.renewal.is_due(now) {
             self.out.push_back(Output::Renew);
+        }
+        if self.leaving == Leaving::No && self.expiry.is_due(now) {
+            self.out.push_back(Output::Rejoin);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! may not reorder.
 
 pub mod assignments;
+mod expiry;
 mod files;
 mod machine;
 mod random;
@@ -22,6 +23,7 @@ use crate::model::{
     TaskRecord, TaskState, TaskStatus, UnixTime,
 };
 
+pub use expiry::Standing;
 pub use machine::{Agent, Due, Start};
 pub use session::{SessionPhase, SessionView};
 
@@ -69,6 +71,24 @@ pub enum Input {
     },
     /// A renewal asked for by [`Output::Renew`] failed.
     RenewalFailed,
+    /// Joining anew, asked for by [`Output::Rejoin`], has made this node another one: the session
+    /// begins afresh. What runs goes on until the managers have said what the new node is to run;
+    /// tasks of the old one are not part of that, and are removed then.
+    Rejoined {
+        /// When, for the limit of once a day.
+        at: UnixTime,
+        /// Start of the new certificate's validity.
+        not_before: UnixTime,
+        /// End of its validity.
+        not_after: UnixTime,
+    },
+    /// Joining anew failed.
+    RejoinFailed {
+        /// When the node last did, as it is stored: now, unless surely no manager took the token.
+        rejoined: Option<UnixTime>,
+    },
+    /// Whether there is a join token now.
+    Token(bool),
     /// The operator makes the node leave: stop and remove every task, then [`Output::Left`].
     Leave,
 }
@@ -89,6 +109,8 @@ pub enum Output {
         /// Session to resume.
         session: Option<SessionId>,
     },
+    /// Tell why the link was lost. [`Output::Close`] follows.
+    Lost(LinkLoss),
     /// Close the link.
     Close,
     /// Send a heartbeat on the link.
@@ -103,6 +125,9 @@ pub enum Output {
     Cancel(TaskId),
     /// Renew the certificate; ends with [`Input::Certificate`] or [`Input::RenewalFailed`].
     Renew,
+    /// Join anew, with a new key, as another node; ends with [`Input::Rejoined`] or
+    /// [`Input::RejoinFailed`].
+    Rejoin,
     /// Every task is stopped and removed after [`Input::Leave`].
     Left,
 }

@@ -2,6 +2,11 @@
 //!
 //! The addresses given to `join` stay for ever as a fallback with the lowest weight. Source:
 //! swarmkit `remotes/remotes.go`; behaviour.md §7.6.
+//!
+//! Whatever list a manager tells is believed, for nothing else moves a fleet to new managers. It
+//! may be of strangers, or of machines long gone. So after every second failure in a row the draw
+//! is among those alone that no list can take away, each as likely as the other: the operator's
+//! addresses, and the manager that served last.
 
 use crate::{
     limits::MANAGERS_MAX,
@@ -19,6 +24,10 @@ const WEIGHT_MAX: i64 = 256;
 pub(super) struct Remotes {
     managers: Vec<WeightedPeer>,
     seeds: Vec<Peer>,
+    /// Served last.
+    proven: Option<Peer>,
+    /// Bad experiences since a good one.
+    failures: u32,
 }
 
 impl Remotes {
@@ -31,7 +40,7 @@ impl Remotes {
             .filter(|addr| !addr.is_empty())
             .map(|addr| Peer { node_id: String::new(), addr })
             .collect();
-        Self { managers, seeds }
+        Self { managers, seeds, proven: None, failures: 0 }
     }
 
     /// Takes over the managers of a session message; an empty list changes nothing.
@@ -63,14 +72,28 @@ impl Remotes {
 
     /// Notes how a link to `peer` went. Addresses of the operator have no weight to change.
     pub(super) fn observe(&mut self, peer: &Peer, good: bool) {
+        if good {
+            self.failures = 0;
+            self.proven = Some(peer.clone());
+        } else {
+            self.failures = self.failures.saturating_add(1);
+        }
         if let Some(manager) = self.managers.iter_mut().find(|manager| manager.peer == *peer) {
             let observed = if good { OBSERVATION } else { -OBSERVATION };
             manager.weight = blend(manager.weight, observed);
         }
     }
 
-    /// Draws one by weight, never none unless there is none.
+    /// Draws one by weight, or a lasting one when it is its turn; never none unless there is none.
     pub(super) fn choose(&self, random: &mut Random) -> Option<Peer> {
+        if self.failures != 0 && self.failures.is_multiple_of(2) {
+            let lasting = || self.seeds.iter().chain(&self.proven);
+            let count = u64::try_from(lasting().count()).unwrap_or(0);
+            let drawn = usize::try_from(random.below(count)).unwrap_or(0);
+            if let Some(peer) = lasting().nth(drawn) {
+                return Some(peer.clone());
+            }
+        }
         let fallback = self
             .seeds
             .iter()
@@ -149,6 +172,31 @@ mod tests {
         blank.peer.addr = String::new();
         assert_eq!(remotes.learn(&[blank]), None);
         assert!(Remotes::new(vec![], vec![]).choose(&mut Random::new(1)).is_none());
+    }
+
+    #[test]
+    fn a_list_of_strangers_can_not_keep_us_from_the_seeds_and_the_last_that_served() {
+        let mut remotes = Remotes::new(vec![], vec!["seed:2377".into()]);
+        let mut random = Random::new(3);
+        remotes.observe(&manager("good").peer, true);
+        let strangers: Vec<_> = (0..MANAGERS_MAX).map(|n| manager(&format!("m{n}"))).collect();
+        remotes.learn(&strangers);
+        let mut drawn = Vec::new();
+        for _ in 0..40 {
+            let peer = remotes.choose(&mut random).unwrap();
+            remotes.observe(&peer, false);
+            drawn.push(peer.addr);
+        }
+        let lasting = |addr: &String| addr == "seed:2377" || addr == "good:2377";
+        assert!(drawn.iter().skip(2).step_by(2).all(lasting), "{drawn:?}");
+        for addr in ["seed:2377", "good:2377"] {
+            assert!(drawn.iter().take(12).any(|seen| seen == addr), "{drawn:?}");
+        }
+        // The others still have their turn: a list that is right is not given up.
+        assert!(drawn.iter().skip(1).step_by(2).all(|addr| !lasting(addr)), "{drawn:?}");
+        // Who serves is stayed with.
+        remotes.observe(&manager("m1").peer, true);
+        assert!(!lasting(&remotes.choose(&mut random).unwrap().addr));
     }
 
     #[test]

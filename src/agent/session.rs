@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     limits::{
-        HEARTBEAT_MAX, HEARTBEAT_MIN, HEARTBEAT_TIMEOUT, REGISTRATION_PAUSE, REGISTRATION_TIMEOUT,
-        REMOVED_RETRY, SESSION_BACKOFF_MAX, SESSION_BACKOFF_STEP,
+        HEARTBEAT_MAX, HEARTBEAT_MIN, HEARTBEAT_TIMEOUT, REFUSED_RETRY, REGISTRATION_PAUSE,
+        REGISTRATION_TIMEOUT, REMOVED_RETRY, SESSION_BACKOFF_MAX, SESSION_BACKOFF_STEP,
     },
     model::{LinkLoss, NodeRecord, Peer, SessionId},
 };
@@ -230,6 +230,18 @@ impl Session {
         }
     }
 
+    /// The node is another one now: nothing of the old session is worth anything. Returns whether
+    /// there was a link, which is to be closed.
+    pub(super) fn renamed(&mut self, now: Instant) -> bool {
+        let linked = match self.phase {
+            Phase::Connecting { .. } | Phase::Ready { .. } => true,
+            Phase::Waiting { .. } => false,
+            Phase::Left => return false,
+        };
+        *self = Self::new(now);
+        linked
+    }
+
     /// A heartbeat was answered.
     pub(super) fn answered(&mut self, period: Duration, now: Instant) {
         if let Phase::Ready { beat, .. } = &mut self.phase {
@@ -280,8 +292,13 @@ impl Session {
                 self.removed = true;
                 false
             }
+            LinkLoss::Refused(_) => {
+                least = REFUSED_RETRY;
+                true
+            }
             LinkLoss::Unreachable(_)
             | LinkLoss::Untrusted(_)
+            | LinkLoss::WrongTime(_)
             | LinkLoss::Denied(_)
             | LinkLoss::NoLeader(_)
             | LinkLoss::Misbehaved(_)

@@ -113,6 +113,35 @@ impl Issued {
         })
     }
 
+    /// Reads a certificate that was judged when it came. Its dates are not asked again: by which
+    /// clock? A manager that refuses it says that it has expired.
+    ///
+    /// # Errors
+    /// [`ChainError`] but for its dates.
+    pub fn stored(
+        root: &PinnedRoot,
+        chain_pem: &[u8],
+        key: &SecretBytes,
+    ) -> Result<Self, ChainError> {
+        let (_, until) = Chain::read(chain_pem)?.bounds()?;
+        Self::check(root, chain_pem, key, until)
+    }
+
+    /// Judges a renewed certificate, which came from a manager that was believed. One that is not
+    /// valid yet proves that our clock is behind, and is taken.
+    ///
+    /// # Errors
+    /// As for [`Self::check`], but never [`ChainError::NotYetValid`] for the chain itself.
+    pub fn renewed(
+        root: &PinnedRoot,
+        chain_pem: &[u8],
+        key: &SecretBytes,
+        now: UnixTime,
+    ) -> Result<Self, ChainError> {
+        let (from, _) = Chain::read(chain_pem)?.bounds()?;
+        Self::check(root, chain_pem, key, now.max(from))
+    }
+
     /// What the node tells the managers about its trust root and issuer.
     #[must_use]
     pub fn tls_info(&self, root: &PinnedRoot) -> TlsInfo {
@@ -134,6 +163,18 @@ impl Chain {
         Ok(Self(ders.into_iter().map(CertificateDer::from).collect()))
     }
 
+    /// From when on, and until when, every certificate in it is valid.
+    fn bounds(&self) -> Result<(UnixTime, UnixTime), ChainError> {
+        let read = |der| Certificate::read(der).map_err(|_| ChainError::Malformed);
+        let mut bounds = (UnixTime::default(), UnixTime::from_nanos(i64::MAX));
+        for der in &self.0 {
+            let certificate = read(der)?;
+            bounds.0 = bounds.0.max(certificate.not_before);
+            bounds.1 = bounds.1.min(certificate.not_after);
+        }
+        Ok(bounds)
+    }
+
     fn leaf(&self) -> &[u8] {
         self.0.first().map_or(&[], |leaf| leaf.as_ref())
     }
@@ -143,6 +184,16 @@ impl Chain {
 /// certificate that signed the leaf, both as DER.
 pub(super) fn verified_issuer(
     root: &PinnedRoot,
+    chain: &Chain,
+    now: UnixTime,
+) -> Result<(Vec<u8>, Vec<u8>), ChainError> {
+    let roots = root.certificates().map_err(|_| ChainError::ForeignRoot)?;
+    issuer_under(roots, chain, now)
+}
+
+/// The same for these roots, each DER.
+pub(super) fn issuer_under(
+    roots: Vec<Vec<u8>>,
     chain: &Chain,
     now: UnixTime,
 ) -> Result<(Vec<u8>, Vec<u8>), ChainError> {
@@ -159,8 +210,7 @@ pub(super) fn verified_issuer(
         return Err(ChainError::NoChain);
     }
 
-    let root_ders = root.certificates().map_err(|_| ChainError::ForeignRoot)?;
-    let root_ders: Vec<_> = root_ders.into_iter().map(CertificateDer::from).collect();
+    let root_ders: Vec<_> = roots.into_iter().map(CertificateDer::from).collect();
     let anchors = root_ders
         .iter()
         .map(webpki::anchor_from_trusted_cert)

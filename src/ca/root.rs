@@ -8,7 +8,7 @@ use core::fmt;
 
 use super::{
     Certificate, ChainError, JoinToken, hex,
-    issued::{Chain, verified_issuer},
+    issued::{Chain, issuer_under, verified_issuer},
     pem::{self, NotPem},
     sha256,
 };
@@ -92,6 +92,31 @@ impl PinnedRoot {
         let root = Self::usable(pem.to_vec())?;
         let chain = Chain::read(chain_pem).map_err(RootError::NotOurs)?;
         verified_issuer(&root, &chain, now).map_err(RootError::NotOurs)?;
+        Ok(root)
+    }
+
+    /// The bundle that takes over although no manager that we believe has said so: it was fetched
+    /// over a connection that proves nothing, because a rotation was missed (swarmkit
+    /// `ca/config.go`, `updateRootThenUpdateCert`).
+    ///
+    /// Our chain must verify against *each* root in it. Swarmkit is content with one of them, and
+    /// so takes the real root with that of an attacker beside it.
+    ///
+    /// # Errors
+    /// As for [`Self::successor`]. The present root stays in force.
+    pub fn recovered(
+        &self,
+        pem: &[u8],
+        chain_pem: &[u8],
+        now: UnixTime,
+    ) -> Result<Self, RootError> {
+        let root = self.successor(pem, chain_pem, now)?;
+        if root != *self {
+            let chain = Chain::read(chain_pem).map_err(RootError::NotOurs)?;
+            for der in root.certificates()? {
+                issuer_under(vec![der], &chain, now).map_err(RootError::NotOurs)?;
+            }
+        }
         Ok(root)
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,9 @@ use crate::{
     seal::{Machine, Sealer, TaskStore},
     shim,
 };
+
+/// Characters of a progress bar.
+const BAR_WIDTH: u64 = 40;
 
 pub(super) fn image(config: &Config, command: ImageCommand) -> Result<(), Failure> {
     node::make_private_dir(&config.data_root)?;
@@ -87,21 +91,78 @@ fn fetch(request: &FetchRequest) -> Result<(), Failure> {
         .map_err(|error| Failure::failed("cannot find our own program", &error))?;
     let mut fetch = image::fetch(&program, request)
         .map_err(|error| Failure::failed("cannot start the fetch", &error))?;
+    let mut bar = Bar::new();
     future::block_on(async {
         while let Some(event) = fetch.next().await {
             match event {
-                FetchEvent::Progress { .. } => {}
+                FetchEvent::Progress { done, total } => bar.show(done, total),
                 FetchEvent::Done { images, .. } => {
+                    bar.clear();
                     for name in images {
                         print(format_args!("{name}\n"))?;
                     }
                     return Ok(());
                 }
-                FetchEvent::Failed { message, .. } => return Err(Failure::plain(message)),
+                FetchEvent::Failed { message, .. } => {
+                    bar.clear();
+                    return Err(Failure::plain(message));
+                }
             }
         }
         Err(Failure::plain("the process that fetches it was killed"))
     })
+}
+
+/// How far a fetch is, on standard error: one line that changes on a terminal, elsewhere a line
+/// per tenth.
+struct Bar {
+    terminal: bool,
+    tenths: u64,
+}
+
+impl Bar {
+    fn new() -> Self {
+        Self { terminal: rustix::termios::isatty(io::stderr()), tenths: 0 }
+    }
+
+    fn show(&mut self, done: u64, total: u64) {
+        let bytes = megabytes_of(done, total);
+        let tenths = percent(done, total) / 10;
+        if self.terminal {
+            let width = usize::try_from(percent(done, total) * BAR_WIDTH / 100).unwrap_or_default();
+            let rest = usize::try_from(BAR_WIDTH).unwrap_or_default() - width;
+            Self::write(format_args!("\r\x1b[K[{:=<width$}{:rest$}] {bytes}", "", ""));
+        } else if self.tenths != tenths {
+            Self::write(format_args!("{bytes}\n"));
+        }
+        self.tenths = tenths;
+    }
+
+    fn clear(&self) {
+        if self.terminal {
+            Self::write(format_args!("\r\x1b[K"));
+        }
+    }
+
+    /// A fetch goes on also when nobody can be told how far it is.
+    fn write(text: core::fmt::Arguments<'_>) {
+        let mut out = io::stderr().lock();
+        let _unseen = out.write_fmt(text).and_then(|()| out.flush());
+    }
+}
+
+fn percent(done: u64, total: u64) -> u64 {
+    done.min(total).saturating_mul(100) / total.max(1)
+}
+
+/// `12.3 of 100.0 MB (12 %)`.
+pub(super) fn megabytes_of(done: u64, total: u64) -> String {
+    if total == 0 {
+        return String::from("(size not known yet)");
+    }
+    let tenths = |bytes: u64| (bytes / 1_000_000, bytes / 100_000 % 10);
+    let ((a, b), (c, d)) = (tenths(done.min(total)), tenths(total));
+    format!("{a}.{b} of {c}.{d} MB ({} %)", percent(done, total))
 }
 
 fn remove(store: &Store, images: &[String]) -> Result<(), Failure> {

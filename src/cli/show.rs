@@ -10,7 +10,7 @@ use crate::{
     model::{LogOptions, LogStream, TaskId},
     node::{
         self,
-        control::{self, Request, Response, StatusReport, TaskReport},
+        control::{self, Request, Response, StaleImage, StatusReport, TaskReport},
     },
     seal::{IdentityStore, Machine, Sealer},
 };
@@ -64,6 +64,12 @@ fn screen(report: &StatusReport) -> String {
     line("State:", &report.state);
     line("Reason:", &report.reason);
     line("Node:", report.node_id.as_deref().unwrap_or_default());
+    if let Some(old) = &report.replaces {
+        line(
+            "Replaces:",
+            &format!("{old}; if it is still listed, on a manager: docker node rm {old}"),
+        );
+    }
     line("Cluster:", report.cluster_id.as_deref().unwrap_or_default());
     line("Availability:", report.availability.as_deref().unwrap_or_default());
     line("Manager:", report.manager.as_deref().unwrap_or_default());
@@ -78,6 +84,17 @@ fn screen(report: &StatusReport) -> String {
     line("Join token:", report.join_token.as_deref().unwrap_or_default());
     line("Seal:", &report.seal);
     line("Tasks:", &format!("{} running, {} in all", report.running, report.tasks));
+    for pull in &report.pulls {
+        let bytes = super::image::megabytes_of(pull.done_bytes, pull.total_bytes);
+        line("Pulling:", &format!("{} {bytes}", pull.image));
+    }
+    for stale in &report.stale_images {
+        let StaleImage { image, reason } = stale;
+        line(
+            "Stale?",
+            &format!("{image} is the local one, its registry can not be asked: {reason}"),
+        );
+    }
     line("Last error:", report.last_error.as_deref().unwrap_or_default());
     if let Some(seconds) = report.next_attempt_seconds {
         line("Next attempt:", &format!("in {seconds} s"));
@@ -217,6 +234,26 @@ fn find_task(config: &Config, prefix: &str) -> Result<TaskId, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::control::PullReport;
+
+    #[test]
+    fn pulls_and_stale_images_are_shown() {
+        let report = StatusReport {
+            pulls: vec![PullReport {
+                image: String::from("web:1"),
+                done_bytes: 12_340_000,
+                total_bytes: 100_000_000,
+            }],
+            stale_images: vec![StaleImage {
+                image: String::from("db:2"),
+                reason: String::from("connection refused"),
+            }],
+            ..StatusReport::default()
+        };
+        let text = screen(&report);
+        assert!(text.contains("Pulling:      web:1 12.3 of 100.0 MB (12 %)\n"), "{text}");
+        assert!(text.contains("db:2 is the local one"), "{text}");
+    }
 
     #[test]
     fn a_managers_text_can_not_command_the_terminal() {

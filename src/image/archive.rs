@@ -14,7 +14,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    child::{Install, Layer, verify},
+    child::{Install, verify},
     digest::{Digest, HashReader},
     layer::LayerError,
     manifest::{Descriptor, Document, Index, Manifest, ManifestError},
@@ -216,7 +216,7 @@ impl Spool {
                 by_digest.get(&layer.digest).ok_or_else(|| missing(&blob_name(&layer.digest)))?;
             let file = File::open(path)
                 .map_err(|source| PullError::Archive { path: (*path).clone(), source })?;
-            Ok(Layer { stream: Box::new(file), registry: None })
+            Ok(Box::new(file))
         })?;
         let manifest = Digest::of(bytes);
         let before = names.len();

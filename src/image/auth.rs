@@ -1,13 +1,19 @@
-//! Credentials as swarm hands them out, and the challenges of registries.
+//! Credentials as swarm hands them out or a file has them, and the challenges of registries.
 //!
-//! Only text in, text out; `registry` decides where a credential may go. Sources: moby
-//! `api/types/registry/authconfig.go`; RFC 9110 §11; distribution `docs/spec/auth/token.md`.
+//! `registry` decides where a credential may go. Sources: moby `api/types/registry/authconfig.go`;
+//! docker/cli `cli/config/configfile/file.go`; RFC 9110 §11; distribution
+//! `docs/spec/auth/token.md`.
+
+use std::{collections::BTreeMap, fs::File, io::Read as _, path::Path};
 
 use serde::Deserialize;
 use zeroize::Zeroize;
 
+use super::{pull::PullError, reference::DOCKER_HUB};
+use crate::limits::AUTH_FILE_MAX_BYTES;
+
 /// What a user may show a registry. Empty fields mean nothing.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Credentials {
     username: String,
     password: String,
@@ -23,6 +29,18 @@ struct AuthConfig {
     auth: String,
     identitytoken: String,
     registrytoken: String,
+}
+
+/// Docker's `config.json`, as far as it is about credentials.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthFile {
+    #[serde(default)]
+    auths: BTreeMap<String, AuthConfig>,
+    #[serde(default)]
+    creds_store: String,
+    #[serde(default)]
+    cred_helpers: BTreeMap<String, String>,
 }
 
 impl Drop for Credentials {
@@ -51,6 +69,61 @@ impl Credentials {
             log::warn!("registry credentials are malformed, pulling without them");
             return Self::default();
         };
+        Self::of(config)
+    }
+
+    /// What a file in the form of Docker's `config.json` has for `host[:port]`; none when there is
+    /// no file.
+    ///
+    /// # Errors
+    /// [`PullError::AuthFile`] when it can not be used, or wants a credential helper asked.
+    pub(super) fn from_file(path: &Path, domain: &str) -> Result<Self, PullError> {
+        let fault = |why: String| PullError::AuthFile { path: path.to_owned(), why };
+        let mut json = zeroize::Zeroizing::new(Vec::new());
+        match File::open(path).and_then(|f| f.take(AUTH_FILE_MAX_BYTES + 1).read_to_end(&mut json))
+        {
+            Ok(_) if AUTH_FILE_MAX_BYTES < json.len() as u64 => {
+                return Err(fault(format!("it is larger than {AUTH_FILE_MAX_BYTES} bytes")));
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(e) => return Err(fault(e.to_string())),
+        }
+        Self::in_file(&json, domain).map_err(fault)
+    }
+
+    fn in_file(json: &[u8], domain: &str) -> Result<Self, String> {
+        let file: AuthFile = serde_json::from_slice(json)
+            .map_err(|e| format!("it is not Docker's config.json: {e}"))?;
+        let helped = |helper: &str| {
+            format!(
+                "it leaves the credentials of {domain} to the helper docker-credential-{helper}, \
+                 and helpers are not run here: log in without one, so that the file has an \"auth\""
+            )
+        };
+        let mine = |key: &str| names(key, domain);
+        if let Some((_, helper)) = file.cred_helpers.iter().find(|(key, _)| mine(key)) {
+            return Err(helped(helper));
+        }
+        match file.auths.into_iter().find(|(key, _)| mine(key)) {
+            None => Ok(Self::default()),
+            Some((_, config)) => {
+                let credentials = Self::of(config);
+                // A login through a store leaves an empty entry behind.
+                if credentials.is_empty() && !file.creds_store.is_empty() {
+                    return Err(helped(&file.creds_store));
+                }
+                Ok(credentials)
+            }
+        }
+    }
+
+    /// Whether there is nothing to show.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.username.is_empty() && self.identitytoken.is_empty() && self.registrytoken.is_empty()
+    }
+
+    fn of(config: AuthConfig) -> Self {
         let auth = zeroize::Zeroizing::new(config.auth);
         let mut credentials = Self {
             username: config.username,
@@ -77,6 +150,15 @@ impl Credentials {
             zeroize::Zeroizing::new(format!("Basic {}", base64_encode(pair.as_bytes())))
         })
     }
+}
+
+/// Whether a key of `auths` is the registry `domain`. Docker Hub has names of its own, and old
+/// files have URLs (docker/cli `cli/config/credentials/file_store.go`, `ConvertToHostname`).
+fn names(key: &str, domain: &str) -> bool {
+    let host = key.split_once("://").map_or(key, |(_, rest)| rest);
+    let host = host.split('/').next().unwrap_or_default();
+    host == domain
+        || (domain == DOCKER_HUB && matches!(host, "index.docker.io" | "registry-1.docker.io"))
 }
 
 /// What a registry asks for.
@@ -202,6 +284,31 @@ mod tests {
             assert!(Credentials::read(bad).basic().is_none());
         }
         assert_eq!(format!("{pair:?}"), "<credentials>");
+    }
+
+    #[test]
+    fn a_file_has_credentials_by_registry() {
+        let file = format!(
+            r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{}"}},
+            "reg:5000":{{"auth":"{}"}},"tok":{{"identitytoken":"t"}},"stored":{{}}}},
+            "credsStore":"pass","credHelpers":{{"helped:1":"ecr-login"}},"other":1}}"#,
+            base64_encode(b"hub:1"),
+            base64_encode(b"reg:2")
+        );
+        let user = |domain: &str| {
+            Credentials::in_file(file.as_bytes(), domain).map(|found| found.username.clone())
+        };
+        assert_eq!(user("docker.io").unwrap(), "hub");
+        assert_eq!(user("reg:5000").unwrap(), "reg");
+        assert_eq!(user("reg").unwrap(), "");
+        assert_eq!(user("reg:50000").unwrap(), "");
+        assert_eq!(Credentials::in_file(file.as_bytes(), "tok").unwrap().identitytoken, "t");
+        for (domain, helper) in [("stored", "pass"), ("helped:1", "ecr-login")] {
+            let why = user(domain).unwrap_err();
+            assert!(why.contains(&format!("docker-credential-{helper}")), "{why}");
+        }
+        assert!(Credentials::in_file(b"7", "reg").is_err());
+        assert!(Credentials::from_file(Path::new("/nonexistent"), "reg").unwrap().is_empty());
     }
 
     #[test]

@@ -2,14 +2,18 @@
 //!
 //! ```text
 //! blob → digest → gunzip/unzstd → diff id → tar → folder     in one pass, bounded buffers
+//!   └──► partial file                                        what came is not fetched again
 //! ```
-//! A layer becomes visible after both digests matched, the name after all layers. It is the only
-//! part that talks to registries and reads archives; it may die at any instruction.
+//! A layer becomes visible after both digests matched, the name after all layers. Together with
+//! `remote` it is the only part that talks to registries and reads archives; it may die at any
+//! instruction.
 
 use std::{
-    cell::Cell,
     io::{self, Read, Write},
+    path::PathBuf,
     process::ExitCode,
+    sync::Arc,
+    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -17,17 +21,19 @@ use rustix::process::Signal;
 use super::{
     archive::Spool,
     auth::Credentials,
+    blob::Flow,
     digest::{Digest, HashReader},
-    layer::unpack,
-    manifest::{Configuration, Descriptor, Document, Manifest, ManifestError},
+    layer::{LayerError, unpack},
+    manifest::{Configuration, Descriptor, Manifest},
     protocol::{FetchEvent, FetchRequest, What, read_request, write_event},
     pull::PullError,
     reference::Reference,
-    registry::Registry,
+    remote,
     store::{NameRecord, Store},
+    tar::TarError,
 };
 use crate::{
-    limits::{FETCH_PROGRESS_BYTES, IMAGE_CONFIG_MAX_BYTES, LAYER_MAX_PACKED_BYTES},
+    limits::{FETCH_PROGRESS_PAUSE, LAYER_MAX_PACKED_BYTES},
     model::Platform,
 };
 
@@ -64,57 +70,23 @@ pub fn fetch_main() -> ExitCode {
 fn run(request: &FetchRequest, out: &mut dyn Write) -> Result<(Vec<String>, Digest), PullError> {
     let store = Store::open(&request.store).map_err(PullError::Store)?;
     let _lock = store.lock_to_fetch().map_err(PullError::Store)?;
-    let mut install = Install { store: &store, platform: &request.platform, out };
+    let rate = match &request.what {
+        What::Pull { registries, .. } => registries.bytes_per_second,
+        What::Load { .. } => None,
+    };
+    let flow = Arc::new(Flow::new(rate));
+    let mut install =
+        Install { store: &store, platform: &request.platform, flow, told: Duration::ZERO, out };
     match &request.what {
-        What::Pull { reference, auth, insecure_registries, ca_file } => {
+        What::Pull { reference, auth, registries } => {
             let image = Reference::parse(reference).map_err(PullError::Reference)?;
-            let credentials = Credentials::read(auth.expose());
-            let mut registry =
-                Registry::new(&image, credentials, insecure_registries, ca_file.as_deref())?;
-            let manifest = pull(&image, &mut registry, &mut install)?;
+            let given = Credentials::read(auth.expose());
+            let settings = Arc::new(registries.clone());
+            let manifest = remote::pull(&image, given, &settings, &request.store, &mut install)?;
             Ok((vec![image.to_string()], manifest))
         }
         What::Load { archive } => Spool::read(archive, &store)?.install(&mut install),
     }
-}
-
-fn pull(
-    image: &Reference,
-    registry: &mut Registry,
-    install: &mut Install<'_>,
-) -> Result<Digest, PullError> {
-    let bytes = match (image.digest(), image.tag()) {
-        (Some(digest), _) => {
-            let bytes = registry.manifest(&digest.to_string())?;
-            verify(digest, &bytes)?;
-            bytes
-        }
-        (None, tag) => registry.manifest(tag.unwrap_or("latest"))?,
-    };
-    let target = Digest::of(&bytes);
-    let (bytes, manifest) = match Document::parse(&bytes).map_err(PullError::Manifest)? {
-        Document::Manifest(manifest) => (bytes, manifest),
-        Document::Index(index) => {
-            let chosen = index.choose(install.platform).map_err(PullError::Manifest)?;
-            let digest = &chosen.manifest.digest;
-            let bytes = registry.manifest(&digest.to_string())?;
-            verify(digest, &bytes)?;
-            match Document::parse(&bytes).map_err(PullError::Manifest)? {
-                Document::Manifest(manifest) => (bytes, manifest),
-                Document::Index(_) => {
-                    return Err(PullError::Manifest(ManifestError::Ambiguous));
-                }
-            }
-        }
-    };
-    let config = registry.small_blob(&manifest.config.digest, IMAGE_CONFIG_MAX_BYTES)?;
-    let name = registry.name().to_owned();
-    let id = install.image(&bytes, &manifest, &config, &mut |layer| {
-        let stream: Box<dyn Read> = Box::new(registry.blob(&layer.digest)?);
-        Ok(Layer { stream, registry: Some(name.clone()) })
-    })?;
-    install.name(&image.canonical(), target, &Digest::of(&bytes), &id)?;
-    Ok(Digest::of(&bytes))
 }
 
 /// Fails unless `bytes` have this digest.
@@ -127,18 +99,16 @@ pub(super) fn verify(expected: &Digest, bytes: &[u8]) -> Result<(), PullError> {
     }
 }
 
-/// A packed layer on its way.
-pub(super) struct Layer {
-    /// Its bytes.
-    pub(super) stream: Box<dyn Read>,
-    /// Where they come from, when from a registry.
-    pub(super) registry: Option<String>,
-}
+/// A packed layer, opened.
+type Opened = Result<Box<dyn Read>, PullError>;
 
 /// Puts images into the store.
 pub(super) struct Install<'a> {
     pub(super) store: &'a Store,
     pub(super) platform: &'a Platform,
+    pub(super) flow: Arc<Flow>,
+    /// When progress was last told, from the start of the flow.
+    told: Duration,
     out: &'a mut dyn Write,
 }
 
@@ -149,17 +119,39 @@ impl Install<'_> {
         manifest_bytes: &[u8],
         manifest: &Manifest,
         config_bytes: &[u8],
-        open: &mut dyn FnMut(&Descriptor) -> Result<Layer, PullError>,
+        open: &mut dyn FnMut(&Descriptor) -> Opened,
     ) -> Result<Digest, PullError> {
+        let config = self.check(manifest, config_bytes)?;
+        for (layer, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
+            if !self.store.has_layer(diff_id) {
+                self.flow.expect(layer.size);
+                let flow = Arc::clone(&self.flow);
+                let mut stream = Counted { inner: open(layer)?, flow };
+                let unpacked = self.unpack(layer, diff_id, &mut stream)?;
+                self.publish(unpacked, diff_id)?;
+            }
+        }
+        self.keep(manifest_bytes, config_bytes)
+    }
+
+    /// Verifies the configuration of an image, and that it runs here.
+    pub(super) fn check(
+        &self,
+        manifest: &Manifest,
+        config_bytes: &[u8],
+    ) -> Result<Configuration, PullError> {
         verify(&manifest.config.digest, config_bytes)?;
         let config = Configuration::parse(config_bytes).map_err(PullError::Manifest)?;
         config.check(manifest, self.platform).map_err(PullError::Manifest)?;
-        for (number, (layer, diff_id)) in (0..).zip(manifest.layers.iter().zip(&config.diff_ids)) {
-            if !self.store.has_layer(diff_id) {
-                let source = open(layer)?;
-                self.layer(number, layer, diff_id, source)?;
-            }
-        }
+        Ok(config)
+    }
+
+    /// Stores what an image has besides layers. Returns the image id.
+    pub(super) fn keep(
+        &self,
+        manifest_bytes: &[u8],
+        config_bytes: &[u8],
+    ) -> Result<Digest, PullError> {
         let id = self.store.publish_blob(config_bytes).map_err(PullError::Store)?;
         self.store.publish_blob(manifest_bytes).map_err(PullError::Store)?;
         Ok(id)
@@ -182,69 +174,79 @@ impl Install<'_> {
         self.store.publish_name(&record).map_err(PullError::Store)
     }
 
-    fn layer(
+    /// Unpacks a layer and verifies both of its digests.
+    pub(super) fn unpack(
         &mut self,
-        number: u32,
         layer: &Descriptor,
         diff_id: &Digest,
-        source: Layer,
-    ) -> Result<(), PullError> {
+        stream: &mut dyn Read,
+    ) -> Result<UnpackedLayer, PullError> {
         let tree = self.store.temporary_folder().map_err(PullError::Store)?;
-        let failed = Cell::new(false);
-        let watched = Watched {
-            inner: source.stream,
-            failed: &failed,
-            progress: Progress { number, done: 0, told: 0, total: layer.size },
-            out: &mut *self.out,
-        };
+        let watched = Watched { inner: stream, install: self };
         let mut packed = HashReader::new(watched, layer.size.min(LAYER_MAX_PACKED_BYTES));
-        let unpacked = unpack(&mut packed, &tree).and_then(|unpacked| {
-            let read = |e| super::layer::LayerError::Tar(super::tar::TarError::Read(e));
-            packed.drain().map_err(read).map(|()| unpacked)
-        });
-        let (found_diff_id, bytes) = unpacked.map_err(|source_error| match source.registry {
-            Some(registry) if failed.get() => PullError::Broken { registry, source: source_error },
-            Some(_) | None => PullError::Layer(source_error),
-        })?;
+        let (found_diff_id, bytes) = unpack(&mut packed, &tree)
+            .and_then(|unpacked| {
+                let read = |e| LayerError::Tar(TarError::Read(e));
+                packed.drain().map_err(read).map(|()| unpacked)
+            })
+            .map_err(PullError::Layer)?;
         let (digest, _) = packed.finish();
         for (expected, found) in [(&layer.digest, digest), (diff_id, found_diff_id)] {
             if *expected != found {
                 return Err(PullError::Digest { expected: expected.clone(), found });
             }
         }
-        self.store.publish_layer(&tree, diff_id, bytes).map_err(PullError::Store)
+        Ok(UnpackedLayer { tree, bytes })
+    }
+
+    /// Makes an unpacked layer durable, then visible.
+    pub(super) fn publish(&self, layer: UnpackedLayer, diff_id: &Digest) -> Result<(), PullError> {
+        self.store.publish_layer(&layer.tree, diff_id, layer.bytes).map_err(PullError::Store)
+    }
+
+    /// Tells how far the image is, now and then. Without a listener there is no reason to go on.
+    pub(super) fn tell(&mut self) -> io::Result<()> {
+        let elapsed = self.flow.elapsed();
+        if self.told != Duration::ZERO && elapsed - self.told < FETCH_PROGRESS_PAUSE {
+            return Ok(());
+        }
+        self.told = elapsed;
+        let (done, total) = self.flow.progress();
+        write_event(&mut self.out, FetchEvent::Progress { done, total })
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
-#[derive(Clone, Copy)]
-struct Progress {
-    number: u32,
-    done: u64,
-    told: u64,
-    total: u64,
+/// A layer that is verified and not visible yet.
+pub(super) struct UnpackedLayer {
+    tree: PathBuf,
+    bytes: u64,
 }
 
-/// Tells progress, and remembers whether it was the source that failed.
-struct Watched<'a> {
+/// Counts what comes out of an archive.
+struct Counted {
     inner: Box<dyn Read>,
-    failed: &'a Cell<bool>,
-    progress: Progress,
-    out: &'a mut dyn Write,
+    flow: Arc<Flow>,
 }
 
-impl Read for Watched<'_> {
+impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer).inspect_err(|_| self.failed.set(true))?;
-        let progress = &mut self.progress;
-        progress.done = progress.done.saturating_add(n as u64);
-        let news = FETCH_PROGRESS_BYTES <= progress.done - progress.told;
-        if news || (n == 0 && progress.told < progress.done) {
-            progress.told = progress.done;
-            let Progress { number: layer, done, total, .. } = *progress;
-            let event = FetchEvent::Progress { layer, done, total };
-            // Without a listener there is no reason to go on.
-            write_event(&mut self.out, event).map_err(|_| io::ErrorKind::BrokenPipe)?;
-        }
+        let n = self.inner.read(buffer)?;
+        self.flow.came(n as u64);
+        Ok(n)
+    }
+}
+
+/// Tells progress while a layer is read.
+struct Watched<'a, 'b> {
+    inner: &'a mut dyn Read,
+    install: &'a mut Install<'b>,
+}
+
+impl Read for Watched<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.install.tell()?;
         Ok(n)
     }
 }

@@ -44,7 +44,7 @@ impl core::error::Error for FetchError {
     }
 }
 
-/// A running fetch. Dropping it kills the child; what it fetched so far is swept later.
+/// A running fetch. Dropping it kills the child; the packed bytes that it has are kept for the next one.
 #[derive(Debug)]
 pub struct Fetch {
     child: Option<Child>,
@@ -63,6 +63,8 @@ pub fn fetch(program: &Path, request: &FetchRequest) -> Result<Fetch, FetchError
     let frame = zeroize::Zeroizing::new(frame);
     let mut child = Command::new(program)
         .arg0(FETCH_ARGV0)
+        // Only the agent itself speaks for its service.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

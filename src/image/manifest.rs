@@ -81,7 +81,12 @@ impl fmt::Display for ManifestError {
                 write!(f, "image manifest or configuration exceeds {max} bytes")
             }
             Self::Json(_) => f.write_str("image manifest or configuration is malformed"),
-            Self::MediaType { found } => write!(f, "media type {found:?} is not a container image"),
+            Self::MediaType { found } if found.is_empty() => {
+                f.write_str("image manifest is neither a manifest nor an index")
+            }
+            Self::MediaType { found } => {
+                write!(f, "image manifest is not what its media type {found:?} says, or no image")
+            }
             Self::Ambiguous => f.write_str("image manifest is a manifest and an index at once"),
             Self::SchemaOne => {
                 f.write_str("image has the old schema 1 format; push it again with a newer docker")
@@ -242,6 +247,25 @@ impl Document {
                 Err(ManifestError::MediaType { found: probe.media_type.chars().take(80).collect() })
             }
         }
+    }
+}
+
+impl Document {
+    /// Checks the media type that somebody else gives it, a registry or an index: the same bytes
+    /// must not be a manifest to one reader and an index to another (CVE-2021-41190).
+    ///
+    /// # Errors
+    /// [`ManifestError::MediaType`] when that is the type of the other kind.
+    pub fn check_type(&self, media_type: &str) -> Result<(), ManifestError> {
+        let media_type = media_type.split(';').next().unwrap_or_default().trim();
+        let other = match self {
+            Self::Manifest(_) => INDEX_TYPES,
+            Self::Index(_) => MANIFEST_TYPES,
+        };
+        if other.contains(&media_type) {
+            return Err(ManifestError::MediaType { found: media_type.to_owned() });
+        }
+        Ok(())
     }
 }
 
@@ -444,6 +468,16 @@ mod tests {
             Err(ManifestError::SchemaOne)
         ));
         assert!(matches!(parse("{}".into()), Err(ManifestError::MediaType { .. })));
+        assert!(matches!(
+            parse(r#"{"schemaVersion":2}"#.into()),
+            Err(ManifestError::MediaType { .. })
+        ));
+        let one = parse(format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[]}}"#));
+        let one = one.unwrap();
+        one.check_type("application/vnd.oci.image.manifest.v1+json; charset=utf-8").unwrap();
+        one.check_type("text/plain").unwrap();
+        one.check_type(INDEX_TYPES[0]).unwrap_err();
+        parse(r#"{"manifests":[]}"#.into()).unwrap().check_type(MANIFEST_TYPES[1]).unwrap_err();
         let many = vec![descriptor.clone(); 128].join(",");
         let many = format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[{many}]}}"#);
         assert!(matches!(parse(many), Err(ManifestError::TooMany { found: 128, max: 127 })));

@@ -6,19 +6,23 @@
 
 mod archive;
 mod auth;
+mod blob;
 mod child;
 mod digest;
 mod fetch;
 mod layer;
 mod manifest;
 mod packing;
+mod partial;
 mod platform;
 mod protocol;
 mod pull;
 mod reference;
 mod registry;
+mod remote;
 mod store;
 mod tar;
+mod transport;
 mod tree;
 
 pub use child::fetch_main;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     limits::{FETCH_EVENT_MAX_BYTES, FETCH_MESSAGE_MAX_BYTES, FETCH_REQUEST_MAX_BYTES},
-    model::{Platform, SecretBytes},
+    model::{Platform, RegistrySettings, SecretBytes},
 };
 
 /// What a fetch child shall do.
@@ -32,10 +32,8 @@ pub enum What {
         reference: String,
         /// Docker's base64url JSON of credentials; empty: anonymous.
         auth: SecretBytes,
-        /// `host[:port]` or networks where plain HTTP and unknown certificates are accepted.
-        insecure_registries: Vec<String>,
-        /// PEM file of further roots for registries.
-        ca_file: Option<PathBuf>,
+        /// How registries are spoken to.
+        registries: RegistrySettings,
     },
     /// From an archive of `docker save` or in OCI layout, packed or not. It is read once from
     /// start to end, so `/proc/<pid>/fd/0` of a waiting process will do.
@@ -48,13 +46,11 @@ pub enum What {
 /// What a fetch child tells. The last one is [`Self::Done`] or [`Self::Failed`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FetchEvent {
-    /// A layer is coming.
+    /// An image is coming.
     Progress {
-        /// Its number, from 0 at the bottom.
-        layer: u32,
-        /// Packed bytes so far.
+        /// Packed bytes of its layers that are here, those kept from earlier included.
         done: u64,
-        /// Packed bytes in all.
+        /// Packed bytes of all layers that were missing.
         total: u64,
     },
     /// The images are complete in the store.
@@ -186,7 +182,7 @@ mod tests {
     #[test]
     fn events_survive_any_cut_of_the_stream() {
         let events = [
-            FetchEvent::Progress { layer: 1, done: 2, total: 3 },
+            FetchEvent::Progress { done: 2, total: 3 },
             FetchEvent::Failed { kind: FetchFailure::NotFound, message: "No such image".into() },
         ];
         let mut bytes = Vec::new();

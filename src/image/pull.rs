@@ -26,6 +26,22 @@ pub(super) enum PullError {
         image: String,
         /// `host[:port]`.
         registry: String,
+        /// Where credentials may be put.
+        file: PathBuf,
+    },
+    /// The file with credentials can not be used.
+    AuthFile {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The registry shows a certificate that is not accepted.
+    Certificate {
+        /// `host[:port]`.
+        registry: String,
+        /// What is wrong with it.
+        source: Box<ureq::Error>,
     },
     /// No connection.
     Refused {
@@ -39,12 +55,24 @@ pub(super) enum PullError {
         /// What went wrong.
         source: Box<ureq::Error>,
     },
-    /// A layer broke off.
+    /// A layer broke off, again and again.
     Broken {
         /// `host[:port]`.
         registry: String,
-        /// What went wrong.
-        source: LayerError,
+        /// What went wrong at last.
+        source: io::Error,
+    },
+    /// Another part of a blob than was asked for.
+    Range {
+        /// `host[:port]`.
+        registry: String,
+    },
+    /// A blob of another length than its manifest says.
+    Length {
+        /// The blob.
+        digest: Digest,
+        /// Bytes that it must have.
+        size: u64,
     },
     /// An answer that means nothing here.
     Answer {
@@ -57,6 +85,8 @@ pub(super) enum PullError {
     Unsafe {
         /// `host[:port]`.
         registry: String,
+        /// Where it leads, at most some characters of it.
+        place: String,
     },
     /// Content that does not match its digest.
     Digest {
@@ -95,10 +125,12 @@ impl PullError {
     pub(super) const fn kind(&self) -> FetchFailure {
         match self {
             Self::NotFound { .. } => FetchFailure::NotFound,
-            Self::Denied { .. } => FetchFailure::Denied,
+            Self::Denied { .. } | Self::AuthFile { .. } => FetchFailure::Denied,
             Self::Refused { .. }
             | Self::Unreachable { .. }
+            | Self::Certificate { .. }
             | Self::Broken { .. }
+            | Self::Range { .. }
             | Self::Answer { .. }
             | Self::Unsafe { .. } => FetchFailure::Unreachable,
             Self::Manifest(ManifestError::Platform { .. }) => FetchFailure::WrongPlatform,
@@ -107,10 +139,34 @@ impl PullError {
             }
             Self::Reference(_)
             | Self::Digest { .. }
+            | Self::Length { .. }
             | Self::Manifest(_)
             | Self::Layer(_)
             | Self::Archive { .. }
             | Self::NoImage { .. } => FetchFailure::Invalid,
+        }
+    }
+
+    /// Whether the same request may well succeed a little later.
+    pub(super) const fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Unreachable { .. } | Self::Broken { .. } => true,
+            Self::Answer { status, .. } => matches!(status, 408 | 429 | 500..),
+            Self::Reference(_)
+            | Self::NotFound { .. }
+            | Self::Denied { .. }
+            | Self::AuthFile { .. }
+            | Self::Certificate { .. }
+            | Self::Range { .. }
+            | Self::Length { .. }
+            | Self::Unsafe { .. }
+            | Self::Digest { .. }
+            | Self::Manifest(_)
+            | Self::Layer(_)
+            | Self::Archive { .. }
+            | Self::NoImage { .. }
+            | Self::Store(_)
+            | Self::CaFile { .. } => false,
         }
     }
 
@@ -132,21 +188,39 @@ impl fmt::Display for PullError {
         match self {
             Self::Reference(_) => f.write_str("image name is not valid"),
             Self::NotFound { image } => write!(f, "No such image: {image} (manifest unknown)"),
-            Self::Denied { image, registry } => write!(
+            Self::Denied { image, registry, file } => write!(
                 f,
                 "registry {registry} denies access to {image}; give credentials with \
-                 --with-registry-auth, or check that the image exists"
+                 --with-registry-auth or in {}, or check that the image exists",
+                file.display()
+            ),
+            Self::AuthFile { path, why } => {
+                write!(f, "registry-auth-file {} can not be used: {why}", path.display())
+            }
+            Self::Certificate { registry, .. } => write!(
+                f,
+                "registry {registry} shows a certificate that is not trusted; name its CA in \
+                 registry-ca"
             ),
             Self::Refused { registry } => write!(f, "registry {registry}: connection refused"),
             Self::Unreachable { registry, .. } => write!(f, "registry {registry}"),
             Self::Broken { registry, .. } => {
-                write!(f, "registry {registry}: connection broke within a layer")
+                write!(f, "registry {registry}: connection broke within a layer; what came is kept")
+            }
+            Self::Range { registry } => {
+                write!(f, "registry {registry} sends another part of a layer than was asked for")
+            }
+            Self::Length { digest, size } => {
+                write!(
+                    f,
+                    "image content is damaged: {digest} has not the {size} bytes it must have"
+                )
             }
             Self::Answer { registry, status } => {
                 write!(f, "registry {registry} answers with HTTP status {status}")
             }
-            Self::Unsafe { registry } => {
-                write!(f, "registry {registry} redirects to a place that is not safe to follow")
+            Self::Unsafe { registry, place } => {
+                write!(f, "registry {registry} leads to {place:?}, which is not safe to follow")
             }
             Self::Digest { expected, found } => {
                 write!(f, "image content is damaged: {expected} was expected, {found} came")
@@ -171,7 +245,7 @@ impl core::error::Error for PullError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Reference(cause) => Some(cause),
-            Self::Unreachable { source, .. } => Some(source),
+            Self::Unreachable { source, .. } | Self::Certificate { source, .. } => Some(source),
             Self::Broken { source, .. } => Some(source),
             Self::Archive { source, .. } => Some(source),
             Self::Manifest(cause) => cause.source(),
@@ -179,7 +253,10 @@ impl core::error::Error for PullError {
             Self::Store(cause) => cause.source(),
             Self::NotFound { .. }
             | Self::Denied { .. }
+            | Self::AuthFile { .. }
             | Self::Refused { .. }
+            | Self::Range { .. }
+            | Self::Length { .. }
             | Self::Answer { .. }
             | Self::Unsafe { .. }
             | Self::Digest { .. }

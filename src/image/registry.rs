@@ -1,21 +1,20 @@
 //! A client for one repository of a registry: manifests and blobs, read only.
 //!
-//! Credentials go to the registry itself and to the token server that it names, nowhere else, and
-//! over plain HTTP only to registries declared insecure. Redirects are followed here and not by
-//! the HTTP library, so that this holds. Source: OCI distribution-spec 1.1, "Pull".
+//! Credentials go to the registry itself and to the token server that it names, nowhere else.
+//! What it fetches is not trusted: callers compare digests. Source: OCI distribution-spec 1.1,
+//! "Pull"; distribution `docs/spec/auth/token.md`.
 
 use std::{
-    io::Read,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
+    io::{self, Read},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use serde::Deserialize;
 use ureq::{
-    Agent, Body,
-    http::{Response, StatusCode, Uri, header},
-    tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem},
+    Body,
+    http::{Response, StatusCode, header},
 };
 use zeroize::Zeroizing;
 
@@ -25,30 +24,34 @@ use super::{
     manifest::{ACCEPT, ManifestError},
     pull::PullError,
     reference::{DOCKER_HUB, Reference},
+    transport::{Request, Transport, unreachable},
 };
-use crate::limits::{
-    MANIFEST_MAX_BYTES, REGISTRY_ANSWER_TIMEOUT, REGISTRY_CONNECT_TIMEOUT,
-    REGISTRY_HEADER_MAX_BYTES, REGISTRY_REDIRECTS_MAX, REGISTRY_STALL_TIMEOUT,
-    REGISTRY_TOKEN_MAX_BYTES,
+use crate::{
+    limits::{
+        MANIFEST_MAX_BYTES, REGISTRY_FIRST_RETRIES, REGISTRY_RETRIES, REGISTRY_RETRY_MAX,
+        REGISTRY_RETRY_MIN, REGISTRY_TOKEN_MAX_BYTES,
+    },
+    model::RegistrySettings,
 };
 
 /// Where the images of `docker.io` really are.
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 
-/// A repository of a registry.
+/// A repository of a registry. A clone has a login of its own.
+#[derive(Clone)]
 pub(super) struct Registry {
-    /// Tried in order until one accepts the server's certificate.
-    agents: Vec<Agent>,
-    /// `https://host[:port]`.
+    transport: Transport,
+    /// `https://host[:port]`, for a mirror perhaps with a path.
     base: String,
     /// For messages: `host[:port]`.
     name: String,
     /// For messages: the reference.
     image: String,
     path: String,
-    insecure: bool,
     credentials: Credentials,
     authorization: Option<Zeroizing<String>>,
+    /// How often what may pass is tried again: often once the registry has answered something.
+    retries: u32,
 }
 
 #[derive(Deserialize)]
@@ -59,59 +62,105 @@ struct TokenAnswer {
     access_token: String,
 }
 
+/// A part of a blob on its way.
+pub(super) struct Part {
+    pub(super) body: Box<dyn Read + Send>,
+    /// Where in the blob it begins: what was asked for, or 0.
+    pub(super) at: u64,
+}
+
 impl Registry {
     /// Prepares for the repository of `image`; connects only to a registry declared insecure, to
-    /// learn whether it speaks TLS.
+    /// learn whether it speaks TLS. Not in a `hurry`, a link that is down just now is waited for.
     pub(super) fn new(
         image: &Reference,
-        credentials: Credentials,
-        insecure_registries: &[String],
-        ca_file: Option<&Path>,
+        given: Credentials,
+        settings: &Arc<RegistrySettings>,
+        hurry: bool,
     ) -> Result<Self, PullError> {
         let not_found = || PullError::NotFound { image: image.to_string() };
         let domain = image.domain().ok_or_else(not_found)?;
-        let path = image.path().ok_or_else(not_found)?;
         let host = if domain == DOCKER_HUB { DOCKER_HUB_HOST } else { domain };
-        let insecure = is_insecure(domain, insecure_registries);
-        let mut agents = Vec::new();
-        if insecure {
-            agents.push(agent(RootCerts::WebPki, true));
+        let credentials = if given.is_empty() {
+            Credentials::from_file(&settings.auth_file, domain)?
         } else {
-            agents.push(agent(RootCerts::WebPki, false));
-            if let Some(path) = ca_file {
-                agents.push(agent(roots(path)?, false));
-            }
-        }
-        let authorization = (!credentials.registrytoken.is_empty())
-            .then(|| Zeroizing::new(format!("Bearer {}", credentials.registrytoken.as_str())));
-        let mut registry = Self {
-            agents,
-            base: format!("https://{host}"),
-            name: domain.to_owned(),
-            image: image.to_string(),
-            path: path.to_owned(),
-            insecure,
-            credentials,
-            authorization,
+            given
         };
-        if insecure && !registry.speaks_tls()? {
+        let base = format!("https://{host}");
+        let mut registry = Self::at(image, base, domain, credentials, settings)?;
+        registry.retries = if hurry { 0 } else { REGISTRY_FIRST_RETRIES };
+        if settings.is_insecure(host) && !registry.patiently(Self::speaks_tls)? {
             registry.base = format!("http://{host}");
         }
         Ok(registry)
     }
 
-    fn speaks_tls(&self) -> Result<bool, PullError> {
+    /// The same repository at a mirror. The credentials of the image's own registry do not go
+    /// there, only what the local file has for the mirror.
+    pub(super) fn mirror(
+        image: &Reference,
+        url: &str,
+        settings: &Arc<RegistrySettings>,
+    ) -> Result<Self, PullError> {
+        let host = url.split('/').nth(2).unwrap_or(url);
+        let credentials = Credentials::from_file(&settings.auth_file, host)?;
+        Self::at(image, url.to_owned(), host, credentials, settings)
+    }
+
+    fn at(
+        image: &Reference,
+        base: String,
+        name: &str,
+        credentials: Credentials,
+        settings: &Arc<RegistrySettings>,
+    ) -> Result<Self, PullError> {
+        let path = image.path().ok_or_else(|| PullError::NotFound { image: image.to_string() })?;
+        let authorization = (!credentials.registrytoken.is_empty())
+            .then(|| Zeroizing::new(format!("Bearer {}", credentials.registrytoken.as_str())));
+        Ok(Self {
+            transport: Transport::new(Arc::clone(settings)),
+            base,
+            name: name.to_owned(),
+            image: image.to_string(),
+            path: path.to_owned(),
+            credentials,
+            authorization,
+            retries: 0,
+        })
+    }
+
+    fn speaks_tls(&mut self) -> Result<bool, PullError> {
         let url = format!("{}/v2/", self.base);
-        match self.call(&url, "*/*", None) {
+        match self.transport.get(Request { url: &url, accept: "*/*", ..Request::default() }) {
             Ok(_) => Ok(true),
-            Err(e @ (PullError::Refused { .. } | PullError::NotFound { .. })) => Err(e),
-            Err(PullError::Unreachable { source, registry })
-                if matches!(*source, ureq::Error::HostNotFound | ureq::Error::Timeout(_)) =>
-            {
-                Err(PullError::Unreachable { source, registry })
-            }
-            Err(_) => Ok(false),
+            // Who is reached and does not understand us.
+            Err(PullError::Unreachable { source, .. }) if is_answer(&source) => Ok(false),
+            Err(e) => Err(e),
         }
+    }
+
+    /// Tries again what may pass.
+    fn patiently<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, PullError>,
+    ) -> Result<T, PullError> {
+        let mut failures = 0;
+        loop {
+            match attempt(self) {
+                Err(e) if failures < self.retries && self.may_pass(&e) => {
+                    log::debug!("{} is tried again: {}", self.name, e.chain());
+                    thread::sleep(retry_pause(failures));
+                    failures += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// A connection that is refused before there ever was an answer is an answer.
+    const fn may_pass(&self, e: &PullError) -> bool {
+        let answered = REGISTRY_FIRST_RETRIES < self.retries;
+        e.may_pass() && (answered || !matches!(e, PullError::Refused { .. }))
     }
 
     /// The registry for messages: `host[:port]`.
@@ -119,95 +168,108 @@ impl Registry {
         &self.name
     }
 
-    /// The manifest or index under a tag or digest; the caller compares digests.
-    pub(super) fn manifest(&mut self, tag_or_digest: &str) -> Result<Vec<u8>, PullError> {
+    /// How many layers the operator wants to be fetched at a time.
+    pub(super) fn layers_at_once(&self) -> usize {
+        self.transport.settings().layers_at_once
+    }
+
+    /// The manifest or index under a tag or digest, and the media type that the registry gives
+    /// it; the caller compares digests.
+    pub(super) fn manifest(&mut self, tag_or_digest: &str) -> Result<(Vec<u8>, String), PullError> {
         let url = format!("{}/v2/{}/manifests/{tag_or_digest}", self.base, self.path);
-        let mut answer = self.get(&url, ACCEPT)?;
-        self.read_all(&mut answer, MANIFEST_MAX_BYTES)
+        let missing = PullError::NotFound { image: self.image.clone() };
+        match self.small(&url, ACCEPT, MANIFEST_MAX_BYTES) {
+            Err(PullError::Answer { status: 404, .. }) => Err(missing),
+            result => result,
+        }
     }
 
     /// A small blob as a whole; the caller compares digests.
     pub(super) fn small_blob(&mut self, digest: &Digest, max: usize) -> Result<Vec<u8>, PullError> {
-        let mut answer = self.get(&self.blob_url(digest), "*/*")?;
-        self.read_all(&mut answer, max)
+        self.small(&self.blob_url(digest), "*/*", max).map(|(bytes, _)| bytes)
     }
 
-    /// A blob as a stream.
-    pub(super) fn blob(&mut self, digest: &Digest) -> Result<impl Read + use<>, PullError> {
-        let answer = self.get(&self.blob_url(digest), "*/*")?;
-        Ok(answer.into_body().into_reader())
+    fn small(
+        &mut self,
+        url: &str,
+        accept: &str,
+        max: usize,
+    ) -> Result<(Vec<u8>, String), PullError> {
+        self.patiently(|registry| {
+            registry.get(url, accept, 0).and_then(|answer| registry.read_all(answer, max))
+        })
+    }
+
+    /// A blob of `size` bytes from byte `from` on, when the registry can do that; tried once.
+    pub(super) fn blob(
+        &mut self,
+        digest: &Digest,
+        size: u64,
+        from: u64,
+    ) -> Result<Part, PullError> {
+        let answer = self.get(&self.blob_url(digest), "*/*", from)?;
+        let at = if answer.status() == StatusCode::PARTIAL_CONTENT {
+            let range = answer.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
+            if !range.is_some_and(|range| continues(range, from, size)) {
+                return Err(PullError::Range { registry: self.name.clone() });
+            }
+            from
+        } else {
+            0
+        };
+        let body = answer.into_body();
+        // A part may be shorter than asked for; the rest is asked for then.
+        let wrong = body
+            .content_length()
+            .is_some_and(|length| size - at < length || (at == 0 && length < size));
+        if wrong {
+            return Err(PullError::Length { digest: digest.clone(), size });
+        }
+        Ok(Part { body: Box::new(body.into_reader()), at })
     }
 
     fn blob_url(&self, digest: &Digest) -> String {
         format!("{}/v2/{}/blobs/{digest}", self.base, self.path)
     }
 
-    fn read_all(&self, answer: &mut Response<Body>, max: usize) -> Result<Vec<u8>, PullError> {
+    fn read_all(
+        &self,
+        mut answer: Response<Body>,
+        max: usize,
+    ) -> Result<(Vec<u8>, String), PullError> {
+        let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let kind = kind.unwrap_or_default().to_owned();
         let mut bytes = Vec::new();
         let body = answer.body_mut().as_reader();
         body.take(max as u64 + 1)
             .read_to_end(&mut bytes)
-            .map_err(|e| self.unreachable(ureq::Error::Io(e)))?;
+            .map_err(|e| unreachable(&self.name, ureq::Error::Io(e)))?;
         if max < bytes.len() {
             return Err(PullError::Manifest(ManifestError::TooLarge { max }));
         }
-        Ok(bytes)
+        Ok((bytes, kind))
     }
 
-    /// Gets `url` of this registry, logging in when it asks for that.
-    fn get(&mut self, url: &str, accept: &str) -> Result<Response<Body>, PullError> {
-        let mut answer = self.follow(url, accept)?;
+    /// Gets `url` of this registry, logging in when it asks for that: at first, and again when a
+    /// token has expired.
+    fn get(&mut self, url: &str, accept: &str, from: u64) -> Result<Response<Body>, PullError> {
+        let mut answer = self.send(url, accept, from)?;
+        self.retries = REGISTRY_RETRIES;
         if answer.status() == StatusCode::UNAUTHORIZED {
             self.log_in(&answer)?;
-            answer = self.follow(url, accept)?;
+            answer = self.send(url, accept, from)?;
         }
         match answer.status() {
             StatusCode::OK => Ok(answer),
+            StatusCode::PARTIAL_CONTENT if 0 < from => Ok(answer),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.denied()),
-            StatusCode::NOT_FOUND => Err(PullError::NotFound { image: self.image.clone() }),
             status => Err(self.answer(status)),
         }
     }
 
-    fn follow(&self, url: &str, accept: &str) -> Result<Response<Body>, PullError> {
-        let mut url = url.to_owned();
-        for _ in 0..=REGISTRY_REDIRECTS_MAX {
-            let same = origin(&url).is_some_and(|origin| Some(origin) == self::origin(&self.base));
-            let authorization = self.authorization.as_ref().filter(|_| same);
-            let answer = self.call(&url, accept, authorization.map(|text| text.as_str()))?;
-            if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(answer);
-            }
-            let location = answer.headers().get(header::LOCATION).and_then(|v| v.to_str().ok());
-            url = location.and_then(|to| redirect(&url, to)).ok_or_else(|| self.not_safe())?;
-        }
-        Err(self.not_safe())
-    }
-
-    fn call(
-        &self,
-        url: &str,
-        accept: &str,
-        authorization: Option<&str>,
-    ) -> Result<Response<Body>, PullError> {
-        let mut last = ureq::Error::ConnectionFailed;
-        for agent in &self.agents {
-            let mut request = agent.get(url).header(header::ACCEPT, accept);
-            if let Some(value) = authorization {
-                request = request.header(header::AUTHORIZATION, value);
-            }
-            match request.call() {
-                Ok(answer) => return Ok(answer),
-                // The next agent may know the server's certificate.
-                Err(e @ (ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Io(_)))
-                    if !is_refusal(&e) =>
-                {
-                    last = e;
-                }
-                Err(e) => return Err(self.unreachable(e)),
-            }
-        }
-        Err(self.unreachable(last))
+    fn send(&mut self, url: &str, accept: &str, from: u64) -> Result<Response<Body>, PullError> {
+        let authorization = self.authorization.as_ref().map(|text| text.as_str());
+        self.transport.get(Request { url, accept, authorization, from, form: None })
     }
 
     fn log_in(&mut self, answer: &Response<Body>) -> Result<(), PullError> {
@@ -223,37 +285,27 @@ impl Registry {
         Ok(())
     }
 
-    fn token(&self, realm: &str, service: &str) -> Result<Zeroizing<String>, PullError> {
-        let safe = realm.starts_with("https://") || (self.insecure && realm.starts_with("http://"));
-        if !safe {
-            return Err(self.not_safe());
-        }
+    fn token(&mut self, realm: &str, service: &str) -> Result<Zeroizing<String>, PullError> {
         let scope = percent_encode(&format!("repository:{}:pull", self.path));
         let query = format!("service={}&scope={scope}", percent_encode(service));
         let refresh = Zeroizing::new(percent_encode(&self.credentials.identitytoken));
-        let mut last = ureq::Error::ConnectionFailed;
-        for agent in &self.agents {
-            let sent = if refresh.is_empty() {
-                let mark = if realm.contains('?') { '&' } else { '?' };
-                let mut request = agent.get(format!("{realm}{mark}{query}"));
-                if let Some(basic) = self.credentials.basic() {
-                    request = request.header(header::AUTHORIZATION, basic.as_str());
-                }
-                request.call()
-            } else {
-                let form = Zeroizing::new(format!(
-                    "grant_type=refresh_token&client_id=edgeagent&{query}&refresh_token={}",
-                    refresh.as_str()
-                ));
-                let kind = "application/x-www-form-urlencoded";
-                agent.post(realm).header(header::CONTENT_TYPE, kind).send(form.as_str())
-            };
-            match sent {
-                Ok(answer) => return self.read_token(answer),
-                Err(e) => last = e,
-            }
-        }
-        Err(self.unreachable(last))
+        let answer = if refresh.is_empty() {
+            let mark = if realm.contains('?') { '&' } else { '?' };
+            let basic = self.credentials.basic();
+            self.transport.get(Request {
+                url: &format!("{realm}{mark}{query}"),
+                accept: "application/json",
+                authorization: basic.as_ref().map(|text| text.as_str()),
+                ..Request::default()
+            })?
+        } else {
+            let form = Zeroizing::new(format!(
+                "grant_type=refresh_token&client_id=edgeagent&{query}&refresh_token={}",
+                refresh.as_str()
+            ));
+            self.transport.get(Request { url: realm, form: Some(&form), ..Request::default() })?
+        };
+        self.read_token(answer)
     }
 
     fn read_token(&self, mut answer: Response<Body>) -> Result<Zeroizing<String>, PullError> {
@@ -268,7 +320,7 @@ impl Registry {
             .as_reader()
             .take(REGISTRY_TOKEN_MAX_BYTES)
             .read_to_end(&mut json)
-            .map_err(|e| self.unreachable(ureq::Error::Io(e)))?;
+            .map_err(|e| unreachable(&self.name, ureq::Error::Io(e)))?;
         let answer: TokenAnswer = serde_json::from_slice(&json).map_err(|_| self.denied())?;
         let token = Zeroizing::new(answer.token);
         let other = Zeroizing::new(answer.access_token);
@@ -280,130 +332,47 @@ impl Registry {
     }
 
     fn denied(&self) -> PullError {
-        PullError::Denied { image: self.image.clone(), registry: self.name.clone() }
-    }
-
-    fn not_safe(&self) -> PullError {
-        PullError::Unsafe { registry: self.name.clone() }
+        PullError::Denied {
+            image: self.image.clone(),
+            registry: self.name.clone(),
+            file: self.transport.settings().auth_file.clone(),
+        }
     }
 
     fn answer(&self, status: StatusCode) -> PullError {
         PullError::Answer { registry: self.name.clone(), status: status.as_u16() }
     }
+}
 
-    fn unreachable(&self, e: ureq::Error) -> PullError {
-        let registry = self.name.clone();
-        if is_refusal(&e) {
-            PullError::Refused { registry }
-        } else {
-            PullError::Unreachable { registry, source: Box::new(e) }
-        }
+/// Whether somebody was there, and the connection failed on what was said.
+fn is_answer(e: &ureq::Error) -> bool {
+    if let ureq::Error::Io(e) = e {
+        return matches!(
+            e.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::InvalidData
+        );
     }
+    matches!(e, ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Protocol(_))
 }
 
-fn is_refusal(e: &ureq::Error) -> bool {
-    matches!(e, ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused)
+/// The pause after so many failures in a row before another try.
+pub(super) fn retry_pause(failures: u32) -> Duration {
+    REGISTRY_RETRY_MIN.saturating_mul(1 << failures.min(16)).min(REGISTRY_RETRY_MAX)
 }
 
-fn agent(roots: RootCerts, unverified: bool) -> Agent {
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .root_certs(roots)
-        .disable_verification(unverified)
-        .build();
-    Agent::config_builder()
-        .tls_config(tls)
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .max_response_header_size(REGISTRY_HEADER_MAX_BYTES)
-        .timeout_connect(Some(REGISTRY_CONNECT_TIMEOUT))
-        .timeout_recv_response(Some(REGISTRY_ANSWER_TIMEOUT))
-        .timeout_per_read(Some(REGISTRY_STALL_TIMEOUT))
-        .user_agent(concat!("edgeagent/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .new_agent()
-}
-
-fn roots(path: &Path) -> Result<RootCerts, PullError> {
-    let unusable = || PullError::CaFile { path: path.to_owned() };
-    let pem = std::fs::read(path).map_err(|_| unusable())?;
-    let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            Ok(_) | Err(_) => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(unusable());
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
-}
-
-/// Scheme, host and port, with the port filled in.
-fn origin(url: &str) -> Option<(bool, String, u16)> {
-    let uri: Uri = url.parse().ok()?;
-    let tls = match uri.scheme_str()? {
-        "https" => true,
-        "http" => false,
-        _ => return None,
-    };
-    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    Some((tls, uri.host()?.to_ascii_lowercase(), port))
-}
-
-/// Where a redirect leads; none when it gives up TLS or makes no sense.
-fn redirect(from: &str, to: &str) -> Option<String> {
-    let (tls, ..) = origin(from)?;
-    let target = if to.starts_with('/') && !to.starts_with("//") {
-        let uri: Uri = from.parse().ok()?;
-        format!("{}://{}{to}", uri.scheme_str()?, uri.authority()?)
-    } else {
-        to.to_owned()
-    };
-    let (target_tls, ..) = origin(&target)?;
-    (target_tls || !tls).then_some(target)
-}
-
-/// Whether plain HTTP and unknown certificates are accepted: loopback always, as in Docker, and
-/// what is listed as `host[:port]`, `host` or network.
-fn is_insecure(domain: &str, listed: &[String]) -> bool {
-    let host = match domain.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => domain.split(':').next().unwrap_or_default(),
-    };
-    let address: Option<IpAddr> = host.parse().ok();
-    if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
-        return true;
-    }
-    listed.iter().any(|entry| {
-        entry == domain
-            || entry == host
-            || address.is_some_and(|address| in_network(entry, address))
-    })
-}
-
-fn in_network(network: &str, address: IpAddr) -> bool {
-    let Some((base, length)) = network.split_once('/') else { return false };
-    let (Ok(base), Ok(length)) = (base.parse::<IpAddr>(), length.parse::<u32>()) else {
+/// Whether a `Content-Range` is of a part that begins where the last one ended (RFC 9110 §14.4).
+fn continues(range: &str, from: u64, size: u64) -> bool {
+    let Some((span, total)) = range.strip_prefix("bytes ").and_then(|r| r.split_once('/')) else {
         return false;
     };
-    match (base, address) {
-        (IpAddr::V4(base), IpAddr::V4(address)) => {
-            let shift = Ipv4Addr::BITS.checked_sub(length);
-            shift.is_some_and(|s| {
-                (base.to_bits() ^ address.to_bits()).checked_shr(s).unwrap_or(0) == 0
-            })
-        }
-        (IpAddr::V6(base), IpAddr::V6(address)) => {
-            let shift = Ipv6Addr::BITS.checked_sub(length);
-            shift.is_some_and(|s| {
-                (base.to_bits() ^ address.to_bits()).checked_shr(s).unwrap_or(0) == 0
-            })
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-    }
+    let Some((first, last)) = span.split_once('-') else { return false };
+    first.parse() == Ok(from)
+        && last.parse::<u64>().is_ok_and(|last| from <= last && last < size)
+        && (total == "*" || total.parse() == Ok(size))
 }
 
 #[cfg(test)]
@@ -411,48 +380,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_and_listed_registries_are_insecure() {
-        let listed =
-            ["10.1.0.0/16", "reg:5000", "other", "fd00::/8", "192.168.1.1:80"].map(str::to_owned);
-        for (domain, want) in [
-            ("127.0.0.1:5000", true),
-            ("127.9.9.9", true),
-            ("localhost:1", true),
-            ("[::1]:5000", true),
-            ("10.1.2.3:5000", true),
-            ("10.2.2.3:5000", false),
-            ("reg:5000", true),
-            ("reg:5001", false),
-            ("other:99", true),
-            ("[fd00::1]:5", true),
-            ("[fe00::1]:5", false),
-            ("192.168.1.1:80", true),
-            ("192.168.1.1:81", false),
-            ("docker.io", false),
-            ("127.0.0.1.evil.com", false),
+    fn only_a_part_that_fits_continues_a_blob() {
+        for (range, want) in [
+            ("bytes 100-999/1000", true),
+            ("bytes 100-199/1000", true),
+            ("bytes 100-999/*", true),
+            ("bytes 0-999/1000", false),
+            ("bytes 101-999/1000", false),
+            ("bytes 100-1000/1001", false),
+            ("bytes 100-99/1000", false),
+            ("bytes 100-999/2000", false),
+            ("bytes */1000", false),
+            ("items 100-999/1000", false),
+            ("", false),
         ] {
-            assert_eq!(is_insecure(domain, &listed), want, "{domain}");
+            assert_eq!(continues(range, 100, 1000), want, "{range}");
         }
-        assert!(in_network("0.0.0.0/0", [1, 2, 3, 4].into()));
-        assert!(!in_network("0.0.0.0/33", [1, 2, 3, 4].into()));
     }
 
     #[test]
-    fn redirects_never_give_up_tls() {
-        for (from, to, want) in [
-            ("https://a/v2/x", "/y?z", Some("https://a/y?z")),
-            ("http://a:5/v2/x", "/y", Some("http://a:5/y")),
-            ("https://a/x", "https://b/y", Some("https://b/y")),
-            ("http://a/x", "https://b/y", Some("https://b/y")),
-            ("https://a/x", "http://a/y", None),
-            ("https://a/x", "file:///etc/passwd", None),
-            ("https://a/x", "//b/y", None),
-            ("https://a/x", "", None),
-        ] {
-            assert_eq!(redirect(from, to).as_deref(), want, "{from} {to}");
-        }
-        assert_eq!(origin("https://A/x"), origin("https://a:443/y"));
-        assert_ne!(origin("https://a/x"), origin("https://a:444/x"));
-        assert_ne!(origin("https://a:80/x"), origin("http://a:80/x"));
+    fn pauses_double_up_to_their_bound() {
+        assert_eq!(retry_pause(0), REGISTRY_RETRY_MIN);
+        assert_eq!(retry_pause(1), REGISTRY_RETRY_MIN * 2);
+        assert_eq!(retry_pause(REGISTRY_RETRIES), REGISTRY_RETRY_MAX);
+        assert_eq!(retry_pause(u32::MAX), REGISTRY_RETRY_MAX);
     }
 }

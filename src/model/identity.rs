@@ -39,8 +39,14 @@ pub struct Identity {
     pub forget_token: bool,
     /// The node that this one took the place of after its certificate had expired.
     pub replaces: Option<NodeId>,
-    /// When the node last joined anew on its own account; once a day is the limit.
+    /// When the node last joined anew on its own account, and [`Self::NEVER`] after an operator
+    /// removed it; once a day is the limit.
     pub rejoined: Option<UnixTime>,
+}
+
+impl Identity {
+    /// As [`Self::rejoined`]: an operator removed the node, so it never joins on its own account.
+    pub const NEVER: UnixTime = UnixTime::from_nanos(i64::MAX);
 }
 
 /// A certificate that a manager was asked for.

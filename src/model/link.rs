@@ -9,6 +9,12 @@ pub enum LinkLoss {
     Unreachable(String),
     /// Something answered that is no manager of this swarm: TLS refused it.
     Untrusted(String),
+    /// The certificate of whoever answered is not valid at this node's time: our clock is wrong, or
+    /// it is no manager of this swarm.
+    WrongTime(String),
+    /// The managers refuse this node's certificate as they do when it has expired. Old ones give
+    /// no reason (Go before 1.21 sends `bad_certificate`), so this alone proves nothing.
+    Refused(String),
     /// The dispatcher has another session of this node, or has forgotten it: register anew.
     SessionInvalid,
     /// Registered too often: wait at least
@@ -31,6 +37,12 @@ impl fmt::Display for LinkLoss {
         match self {
             Self::Unreachable(why) => write!(f, "manager unreachable: {why}"),
             Self::Untrusted(why) => write!(f, "not a manager of this swarm: {why}"),
+            Self::WrongTime(why) => {
+                write!(f, "not a manager of this swarm, or this node's clock is wrong: {why}")
+            }
+            Self::Refused(why) => {
+                write!(f, "the managers refuse this node's certificate: {why}")
+            }
             Self::SessionInvalid => f.write_str("the session is no longer valid"),
             Self::RateLimited => f.write_str("registered too often"),
             Self::Removed(why) => write!(f, "removed from the swarm: {why}"),

@@ -15,6 +15,7 @@ mod link;
 mod logs;
 mod node;
 mod policy;
+mod registry;
 mod seal;
 mod secret;
 mod spec;
@@ -37,6 +38,7 @@ pub use node::{
     NodeRole, Peer, Plugin, SessionMessage, TlsInfo, WeightedPeer,
 };
 pub use policy::{Policy, matches};
+pub use registry::{PullPolicy, RegistrySettings};
 pub use seal::{SealChoice, SealSettings};
 pub use secret::SecretBytes;
 pub use spec::{

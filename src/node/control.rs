@@ -64,13 +64,17 @@ pub enum Response {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
     /// `not-joined`, `joining` (with a provisioning file), `pending-approval`, `rejected`,
-    /// `connecting`, `ready`, `backing-off`, `removed`, `leaving`, `certificate-unusable`;
-    /// `stopped` when no agent runs.
+    /// `connecting`, `ready`, `backing-off`, `removed`, `expired`, `clock-wrong`, `root-changed`,
+    /// `leaving`, `certificate-unusable`; `stopped` when no agent runs.
     pub state: String,
     /// Why the node is in this state, when there is something to say.
     pub reason: String,
     /// This node's identifier.
     pub node_id: Option<String>,
+    /// The node whose place this one took after its certificate had expired. Its record stays at
+    /// the managers until an operator removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
     /// The swarm's identifier.
     pub cluster_id: Option<String>,
     /// Whether managers give it tasks: `active`, `pause`, `drain`.
@@ -89,12 +93,39 @@ pub struct StatusReport {
     pub tasks: usize,
     /// Tasks that run.
     pub running: usize,
+    /// Images that are being pulled for tasks.
+    #[serde(default)]
+    pub pulls: Vec<PullReport>,
+    /// Images that tasks use although their registry could not be asked whether the tag means
+    /// another one by now.
+    #[serde(default)]
+    pub stale_images: Vec<StaleImage>,
     /// What last went wrong between this node and the managers.
     pub last_error: Option<String>,
     /// Seconds until the next attempt to reach a manager.
     pub next_attempt_seconds: Option<u64>,
     /// Version of the agent that answers.
     pub version: String,
+}
+
+/// A pull under way, for `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullReport {
+    /// The image.
+    pub image: String,
+    /// Packed bytes that are here, those kept from earlier included.
+    pub done_bytes: u64,
+    /// Packed bytes of all layers that were missing; 0 while that is not known.
+    pub total_bytes: u64,
+}
+
+/// An image that may be stale, for `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaleImage {
+    /// The image.
+    pub image: String,
+    /// Why its registry could not be asked.
+    pub reason: String,
 }
 
 /// The certificate, for `status`.

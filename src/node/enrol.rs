@@ -447,7 +447,7 @@ pub(super) async fn renew(
     addr: &str,
     root: &PinnedRoot,
     node: &NodeId,
-    clock: fn() -> UnixTime,
+    now: impl FnOnce() -> UnixTime,
 ) -> Result<(NodeCertificate, Issued), JoinError> {
     let random = ring::rand::SystemRandom::new();
     let request = CertificateRequest::generate(&random).map_err(JoinError::Key)?;
@@ -458,7 +458,7 @@ pub(super) async fn renew(
     let pending = PendingCertificate { node_id: node.clone(), key: request.key, csr: request.csr };
     let chain = await_signature(channel, addr, &pending, || {}).await?;
     let issued =
-        Issued::check(root, &chain, &pending.key, clock()).map_err(JoinError::Certificate)?;
+        Issued::renewed(root, &chain, &pending.key, now()).map_err(JoinError::Certificate)?;
     if issued.role != Role::Worker {
         return Err(JoinError::Promoted);
     }

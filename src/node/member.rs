@@ -3,6 +3,10 @@
 //! One turn: wait for the first of {deadline, link event, settled operation, renewal, question};
 //! sample both clocks once; hand the event to the core; do its outputs in order.
 
+mod rejoin;
+mod standing;
+mod trust;
+
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 use rustls::ClientConfig;
@@ -13,23 +17,29 @@ use smol::{
     lock::Semaphore,
 };
 
+use self::{
+    rejoin::Step,
+    standing::Facts,
+    trust::{Offer, Trust},
+};
 use super::{
-    CERTIFICATE_REMEDY, NodeState, RunError, clock,
+    NodeState, RunError, clock,
     control::{CertificateReport, Question, Request, Response, StatusReport, TaskReport},
     describe, enrol,
     enrol::JoinError,
+    fingerprint,
     perform::{self, Context, Performer, Settled},
     publish::Publisher,
     token::{self, NewToken},
 };
 use crate::{
-    agent::{Agent, Input, Outcome, Output, SessionPhase, SessionView, Start},
+    agent::{Agent, Input, Outcome, Output, Start},
     ca::{Issued, PinnedRoot},
     config::Config,
     limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX, RENEWAL_TIMEOUT},
     model::{
-        Availability, Identity, NodeCertificate, NodeDescription, NodeId, NodeRecord, NodeRole,
-        Runtime, SessionMessage, TaskId, TaskRecord, TaskState, UnixTime, chain,
+        Availability, Identity, LinkLoss, NodeCertificate, NodeDescription, NodeId, NodeRecord,
+        NodeRole, Runtime, TaskId, TaskRecord, TaskState, UnixTime, chain,
     },
     rpc::{self, Channel, Link, LinkEvent, Target},
     seal::{DamagedTask, IdentityStore, LoadedTasks, TaskStore},
@@ -47,12 +57,19 @@ pub(super) enum End {
 /// The outcome of a renewal.
 type Renewal = Result<(NodeCertificate, Issued), JoinError>;
 
+/// What comes of work beside the loop.
+enum News {
+    Renewed(Renewal),
+    Rejoin(Step),
+    Root(Offer),
+}
+
 /// What the loop waits for.
 enum Event {
     Deadline,
     Link(LinkEvent),
     Settled(Box<Settled>),
-    Renewed(Box<Renewal>),
+    News(Box<News>),
     Question(Question),
 }
 
@@ -73,8 +90,14 @@ pub(super) struct Member<'a> {
     publisher: Publisher,
     link: Option<(Link, Receiver<LinkEvent>)>,
     settled: Receiver<Box<Settled>>,
-    renewed: (Sender<Renewal>, Receiver<Renewal>),
+    /// At most one of each kind of work is under way.
+    news: (Sender<News>, Receiver<News>),
     renewing: Option<Running<()>>,
+    rejoining: Option<Running<()>>,
+    fetching: Option<Running<()>>,
+    /// The manager of the last link.
+    dialled: String,
+    trust: Trust,
     sweeping: Option<Running<()>>,
     /// Containers without a task are removed once the managers have said what there is.
     swept: bool,
@@ -101,7 +124,8 @@ impl<'a> Member<'a> {
         let root = PinnedRoot::unsealed(identity.root_ca.clone());
         let tls = rpc::member(&root, &certificate.chain, &certificate.key, identity.time_floor)
             .map_err(RunError::Tls)?;
-        let description = describe::describe(&config, &identity.labels, issued.tls_info(&root));
+        let mut description = describe::describe(&config, &identity.labels, issued.tls_info(&root));
+        rejoin::label(&mut description, &identity);
         let LoadedTasks { records, damaged } = tasks.load_all().map_err(RunError::Tasks)?;
         for task in &damaged {
             log::error!(
@@ -117,6 +141,10 @@ impl<'a> Member<'a> {
                 seeds: identity.seeds.clone(),
                 seed: seed(),
                 validity: Some((issued.not_before, issued.not_after)),
+                token: rejoin::token(&identity).is_some(),
+                rejoined: identity.rejoined,
+                time_floor: identity.time_floor,
+                keep_when_removed: config.keep_when_removed,
             },
             now,
         )));
@@ -130,6 +158,8 @@ impl<'a> Member<'a> {
             program: Rc::clone(&state.program),
             pulling: Semaphore::new(1),
             pulled: RefCell::new(BTreeMap::new()),
+            pull: RefCell::new(None),
+            stale: RefCell::new(BTreeMap::new()),
         });
         let performer = Performer::new(Rc::clone(&executor), context, settled_sender);
         let publisher =
@@ -150,8 +180,12 @@ impl<'a> Member<'a> {
             publisher,
             link: None,
             settled,
-            renewed: smol::channel::bounded(1),
+            news: smol::channel::bounded(3),
             renewing: None,
+            rejoining: None,
+            fetching: None,
+            dialled: String::new(),
+            trust: Trust::default(),
             sweeping: None,
             swept: false,
             damaged,
@@ -163,6 +197,7 @@ impl<'a> Member<'a> {
 
     /// Runs until membership ends.
     pub(super) async fn run(&mut self, questions: &Receiver<Question>) -> End {
+        self.await_new_node();
         loop {
             while let Some(output) = self.poll() {
                 if let Some(end) = self.act(output) {
@@ -208,9 +243,9 @@ impl<'a> Member<'a> {
                 Err(_closed) => future::pending().await,
             }
         };
-        let renewed = async {
-            match self.renewed.1.recv().await {
-                Ok(renewal) => Event::Renewed(Box::new(renewal)),
+        let news = async {
+            match self.news.1.recv().await {
+                Ok(news) => Event::News(Box::new(news)),
                 Err(_closed) => future::pending().await,
             }
         };
@@ -220,7 +255,9 @@ impl<'a> Member<'a> {
                 Err(_closed) => future::pending().await,
             }
         };
-        future::or(future::or(settled, future::or(link, timer)), future::or(renewed, question))
+        // What the manager sends may have no end, so all others come before it, and the clock
+        // has its turn as often as it does.
+        future::or(future::or(question, news), future::or(settled, future::race(link, timer)))
             .await
     }
 
@@ -235,7 +272,11 @@ impl<'a> Member<'a> {
                 }
                 self.tell(Input::Settled { task, op, settlement });
             }
-            Event::Renewed(renewal) => self.handle_renewal(*renewal),
+            Event::News(news) => match *news {
+                News::Renewed(renewal) => self.handle_renewal(renewal),
+                News::Rejoin(step) => self.handle_rejoin(step),
+                News::Root(offer) => self.handle_offer(offer),
+            },
             Event::Question(question) => self.answer(question),
         }
     }
@@ -243,6 +284,7 @@ impl<'a> Member<'a> {
     fn handle_link(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Session(message) => {
+                self.is_member_again();
                 self.follow_root(&message);
                 self.tell(Input::Session(message));
             }
@@ -250,6 +292,7 @@ impl<'a> Member<'a> {
             LinkEvent::Assignments(set) => {
                 self.tell(Input::Assignments(set));
                 self.sweep_once();
+                self.follow_token();
             }
             LinkEvent::Reported { task, state } => self.tell(Input::Reported { task, state }),
             LinkEvent::Subscription(wish) => {
@@ -259,9 +302,29 @@ impl<'a> Member<'a> {
             }
             LinkEvent::Lost(loss) => {
                 self.close_link();
-                self.last_error = Some(loss.to_string());
                 self.tell(Input::LinkLost(loss));
             }
+        }
+    }
+
+    /// A manager takes this node: no alarm holds, and no removal does.
+    fn is_member_again(&mut self) {
+        self.trust.alarm = None;
+        if self.identity.rejoined == Some(Identity::NEVER) {
+            self.identity.rejoined = None;
+            self.save_identity();
+        }
+    }
+
+    fn lost(&mut self, loss: &LinkLoss) {
+        self.last_error = Some(loss.to_string());
+        self.ask_for_root(loss);
+        // Known after a restart too, when the certificate may have expired meanwhile.
+        if let LinkLoss::Removed(_) = loss
+            && self.identity.rejoined != Some(Identity::NEVER)
+        {
+            self.identity.rejoined = Some(Identity::NEVER);
+            self.save_identity();
         }
     }
 
@@ -294,6 +357,7 @@ impl<'a> Member<'a> {
             }
             Output::Connect { peer, session } => {
                 log::debug!("connecting manager={}", peer.addr);
+                self.dialled.clone_from(&peer.addr);
                 let (events, received) = smol::channel::bounded(LINK_EVENTS_MAX);
                 let target =
                     Target { addr: peer.addr, tls: Arc::clone(&self.tls), name: rpc::MANAGER_NAME };
@@ -306,6 +370,7 @@ impl<'a> Member<'a> {
                 );
                 self.link = Some((link, received));
             }
+            Output::Lost(loss) => self.lost(&loss),
             Output::Close => self.close_link(),
             Output::Heartbeat => self.on_link(Link::heartbeat),
             Output::Watch => self.on_link(Link::watch),
@@ -313,6 +378,7 @@ impl<'a> Member<'a> {
             Output::Perform(task, op) => self.performer.perform(task, op),
             Output::Cancel(task) => self.performer.cancel(&task),
             Output::Renew => self.renew(),
+            Output::Rejoin => self.rejoin(),
             Output::Left => return Some(self.left()),
         }
         None
@@ -358,30 +424,6 @@ impl<'a> Member<'a> {
         self.last_error = Some(text);
     }
 
-    /// The managers' root CA changed: follow it if our own certificate proves that we may
-    /// (behaviour.md §6.5), otherwise stay with the one we have.
-    fn follow_root(&mut self, message: &SessionMessage) {
-        if message.root_ca.is_empty() || message.root_ca == self.root.pem() {
-            return;
-        }
-        let Some(certificate) = &self.identity.certificate else { return };
-        match self.root.successor(&message.root_ca, &certificate.chain, clock().wall) {
-            Ok(root) => {
-                self.identity.root_ca = root.pem().to_vec();
-                if self.save_identity() {
-                    log::info!("the swarm's root CA was rotated, following it");
-                    self.root = root;
-                    self.adopt_identity();
-                }
-            }
-            Err(error) => self.complain(format!(
-                "a manager sent a new root CA that this node's certificate does not vouch for, \
-                 it is ignored: {}",
-                chain(&error)
-            )),
-        }
-    }
-
     /// Makes TLS and description follow the identity.
     fn adopt_identity(&mut self) {
         let Some(certificate) = &self.identity.certificate else { return };
@@ -408,17 +450,18 @@ impl<'a> Member<'a> {
         };
         let (executor, tls) = (Rc::clone(&self.executor), Arc::clone(&self.tls));
         let (root, node) = (self.root.clone(), self.node_id.clone());
-        let done = self.renewed.0.clone();
+        let floor = self.identity.time_floor;
+        let news = self.news.0.clone();
         self.renewing = Some(self.executor.spawn(async move {
             let renewal = async {
                 let channel = Channel::open(&executor, &addr, tls, rpc::MANAGER_NAME, DIAL_TIMEOUT)
                     .await
                     .map_err(|cause| JoinError::Call { addr: addr.clone(), cause })?;
-                enrol::renew(&channel, &addr, &root, &node, || clock().wall).await
+                enrol::renew(&channel, &addr, &root, &node, || clock().wall.max(floor)).await
             };
             let renewal = enrol::bounded(&addr, RENEWAL_TIMEOUT, Box::pin(renewal)).await;
             // The loop lives as long as this future.
-            let _unheard = done.send(renewal).await;
+            let _unheard = news.send(News::Renewed(renewal)).await;
         }));
     }
 
@@ -471,7 +514,10 @@ impl<'a> Member<'a> {
     fn set_token(&mut self, wish: &NewToken) -> Response {
         let before = self.identity.clone();
         match token::set(&mut self.identity, wish) {
-            Ok(()) if self.save_identity() => Response::Done,
+            Ok(()) if self.save_identity() => {
+                self.tell_token();
+                Response::Done
+            }
             Ok(()) => {
                 self.identity = before;
                 Response::Failed(self.last_error.clone().unwrap_or_default())
@@ -507,19 +553,28 @@ impl<'a> Member<'a> {
                 managers.push(seed.clone());
             }
         }
-        let state = match session.phase {
-            _ if self.leaving => "leaving",
-            SessionPhase::Connecting => "connecting",
-            SessionPhase::Ready => "ready",
-            SessionPhase::BackingOff => "backing-off",
-            SessionPhase::Removed => "removed",
-            SessionPhase::Left => "leaving",
+        let facts = Facts {
+            session,
+            standing: agent.standing(now),
+            validity: (self.issued.not_before, self.issued.not_after),
+            clock: now.wall,
+            floor: self.identity.time_floor,
+            pending: self
+                .identity
+                .pending
+                .as_ref()
+                .map(|pending| (&pending.node_id, fingerprint(pending))),
+            alarm: self.trust.alarm.as_deref(),
+            rejoined: self.identity.rejoined,
+            keep_when_removed: self.config.keep_when_removed,
         };
-        let reason = reason(&session, self.issued.not_after, trusted_now(&self.identity));
+        let (state, reason) = facts.state();
+        let state = if self.leaving { "leaving" } else { state };
         StatusReport {
             state: String::from(state),
             reason,
             node_id: Some(self.node_id.to_string()),
+            replaces: self.identity.replaces.as_ref().map(ToString::to_string),
             cluster_id: Some(self.issued.organization.clone()),
             availability: session.node.map(|node| String::from(availability(node.availability))),
             manager: session.manager.map(String::from),
@@ -536,33 +591,13 @@ impl<'a> Member<'a> {
                 .records()
                 .filter(|record| record.status.state == TaskState::Running)
                 .count(),
+            pulls: self.performer.pulls(),
+            stale_images: self.performer.stale_images(),
             last_error: self.last_error.clone(),
             next_attempt_seconds: session
                 .next_attempt
                 .map(|at| at.saturating_duration_since(now.mono).as_secs()),
             version: String::from(env!("CARGO_PKG_VERSION")),
-        }
-    }
-}
-
-/// Why the node is in its state, and what to do about it.
-fn reason(session: &SessionView<'_>, not_after: UnixTime, now: UnixTime) -> String {
-    match session.phase {
-        SessionPhase::Removed => String::from(
-            "an operator removed this node from the swarm; its tasks are stopped. To join \
-             again: edgeagent leave, then edgeagent join",
-        ),
-        SessionPhase::Ready if session.node.is_some_and(is_promoted) => String::from(
-            "an operator promoted this node, and edgeagent is only ever a worker: it works \
-             on, but does not renew its certificate. On a manager: docker node demote",
-        ),
-        SessionPhase::Ready => String::new(),
-        // The managers only say that they do not like it.
-        SessionPhase::Connecting | SessionPhase::BackingOff if not_after < now => {
-            format!("this node's certificate expired on {not_after}. {CERTIFICATE_REMEDY}")
-        }
-        SessionPhase::Connecting | SessionPhase::BackingOff | SessionPhase::Left => {
-            session.last_loss.map(ToString::to_string).unwrap_or_default()
         }
     }
 }
@@ -636,32 +671,4 @@ fn seed() -> u64 {
 /// The time that certificates are judged by: never before what was trusted once.
 pub(super) fn trusted_now(identity: &Identity) -> UnixTime {
     clock().wall.max(identity.time_floor)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::LinkLoss;
-
-    #[test]
-    fn an_expired_certificate_is_the_reason_and_not_what_the_managers_say_of_it() {
-        let loss = LinkLoss::Denied(String::from("bad certificate"));
-        let session = |phase| SessionView {
-            phase,
-            manager: None,
-            session: None,
-            node: None,
-            last_loss: Some(&loss),
-            next_attempt: None,
-        };
-        let end = UnixTime::from_seconds(1_800_000_000);
-        let later = UnixTime::from_seconds(1_800_000_001);
-        for phase in [SessionPhase::Connecting, SessionPhase::BackingOff] {
-            assert_eq!(reason(&session(phase), end, end), loss.to_string());
-            let expired = reason(&session(phase), end, later);
-            assert!(expired.contains("expired") && expired.contains("leave"), "{expired}");
-        }
-        assert_eq!(reason(&session(SessionPhase::Ready), end, later), "", "it works");
-        assert!(reason(&session(SessionPhase::Removed), end, later).contains("removed"));
-    }
 }

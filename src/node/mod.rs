@@ -12,12 +12,14 @@
 //! | `devices` | devices that the owner lets containers use, and where bind mounts lead |
 //! | `describe` | what the node says of itself |
 //! | [`control`] | the socket that the short commands speak to |
+//! | `notify` | readiness and watchdog for systemd |
 
 pub mod control;
 mod describe;
 mod devices;
 pub mod enrol;
 mod member;
+mod notify;
 mod perform;
 mod publish;
 pub mod token;
@@ -38,6 +40,7 @@ use self::member::report;
 use self::{
     control::{Question, Request, Response, StatusReport, TaskReport},
     member::{End, Member},
+    notify::Supervisor,
     waiting::Outsider,
 };
 pub(crate) use self::{
@@ -45,13 +48,11 @@ pub(crate) use self::{
     waiting::settle,
 };
 use crate::{
-    ca::{ChainError, Issued, PinnedRoot, key_fingerprint},
+    ca::{Issued, PinnedRoot, key_fingerprint},
     config::Config,
     image::{self, Store, StoreError},
     limits::{IDENTITY_RETRY, LOCK_ATTEMPTS, LOCK_PAUSE},
-    model::{
-        Identity, NodeCertificate, Now, PendingCertificate, Platform, TaskState, UnixTime, chain,
-    },
+    model::{Now, PendingCertificate, Platform, TaskState, UnixTime, chain},
     rpc::TlsError,
     seal::{FileError, IdentityStore, Machine, OpenError, SealError, Sealer, TaskStore, Tier},
     shim::Program,
@@ -124,9 +125,9 @@ impl Error for RunError {
     }
 }
 
-/// What helps against a certificate that is not accepted any more, or not yet.
-const CERTIFICATE_REMEDY: &str = "Running tasks go on. If the clock of this node is right: \
-                                  edgeagent leave, then edgeagent join";
+/// What helps against a wrong clock.
+const CLOCK_REMEDY: &str = "Set the clock, or wait until it is synchronised: the node goes on by \
+                            itself then. Running tasks go on";
 
 /// Samples both clocks. Everything below gets them passed in.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
@@ -181,6 +182,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
 
     let executor = Rc::new(LocalExecutor::new());
     let (asked, questions) = smol::channel::bounded(4);
+    let informed = Supervisor::of_environment()
+        .map(|supervisor| executor.spawn(supervisor.inform(asked.clone())));
     let served = executor.spawn(control::serve(Rc::clone(&executor), listener, asked));
     let stopped = async {
         // An error here would be one of epoll itself: stopping is all that is left.
@@ -191,7 +194,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let ended = future::block_on(
         executor.run(future::or(stopped, live(&executor, &state, &machine, sealer, &questions))),
     );
-    drop(served);
+    drop((served, informed));
     ended
 }
 
@@ -234,18 +237,22 @@ async fn live(
             continue;
         };
         outsider.last_error = None;
-        let issued = match check_certificate(&identity, &certificate) {
+        let root = PinnedRoot::unsealed(identity.root_ca.clone());
+        let issued = match Issued::stored(&root, &certificate.chain, &certificate.key) {
             Ok(issued) => issued,
             Err(error) => {
                 let tasks = stored_tasks(data_root, &sealer).map_err(RunError::Tasks)?;
                 let mut report =
                     StatusReport::new("certificate-unusable", Some(store.tier())).counting(&tasks);
-                report.reason = format!("{}. {CERTIFICATE_REMEDY}", chain(&error));
+                report.reason = format!(
+                    "this node's certificate is unusable: {}. Running tasks go on. To join again: \
+                     edgeagent leave, then edgeagent join",
+                    chain(&error)
+                );
                 log::error!("{}", report.reason);
                 report.node_id = Some(certificate.node_id.to_string());
                 report.join_token = Some(String::from(token::kept(&identity)));
                 report.managers = identity.seeds;
-                // The clock may come right, or the operator may leave and join again.
                 rest(&report, &tasks, questions).await;
                 continue;
             }
@@ -257,14 +264,6 @@ async fn live(
             End::Left => log::info!("left the swarm"),
         }
     }
-}
-
-fn check_certificate(
-    identity: &Identity,
-    certificate: &NodeCertificate,
-) -> Result<Issued, ChainError> {
-    let root = PinnedRoot::unsealed(identity.root_ca.clone());
-    Issued::check(&root, &certificate.chain, &certificate.key, member::trusted_now(identity))
 }
 
 impl StatusReport {

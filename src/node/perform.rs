@@ -21,15 +21,19 @@ use smol::{
     lock::Semaphore,
 };
 
-use super::{clock, devices};
+use super::{
+    clock,
+    control::{PullReport, StaleImage},
+    devices,
+};
 use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
     limits::{PULLED_MAX, RESOLV_CONF_MAX_BYTES},
     model::{
-        ContainerId, ContainerStatus, Exit, LocalImage, Platform, Runtime, SecretBytes, Task,
-        TaskId, chain,
+        ContainerId, ContainerStatus, Exit, LocalImage, Platform, PullPolicy, Runtime, SecretBytes,
+        Task, TaskId, chain,
     },
     shim::{self, Program, Shim},
     spec::{self, Files, NodeFacts},
@@ -66,8 +70,13 @@ pub(super) struct Context {
     pub(super) program: Rc<Program>,
     /// One pull at a time: a second one would only halve the first one's share of the link.
     pub(super) pulling: Semaphore,
-    /// When each reference was last pulled: twenty tasks of one service ask the registry once.
-    pub(super) pulled: RefCell<BTreeMap<String, Instant>>,
+    /// When each reference was last asked for, and why it was not pulled: twenty tasks of one
+    /// service ask the registry once.
+    pub(super) pulled: RefCell<BTreeMap<String, (Instant, Option<String>)>>,
+    /// The pull under way.
+    pub(super) pull: RefCell<Option<PullReport>>,
+    /// Images that a task uses although their registry could not be asked, and why.
+    pub(super) stale: RefCell<BTreeMap<String, String>>,
 }
 
 /// Starts operations and keeps the controllers that rest.
@@ -117,6 +126,21 @@ impl Performer {
             // A second request changes nothing.
             let _asked_already = cancel.try_send(());
         }
+    }
+
+    /// Images that are being pulled.
+    pub(super) fn pulls(&self) -> Vec<PullReport> {
+        self.context.pull.borrow().iter().cloned().collect()
+    }
+
+    /// Images that are used although their registry could not be asked.
+    pub(super) fn stale_images(&self) -> Vec<StaleImage> {
+        let stale = self.context.stale.borrow();
+        let report = |(image, reason): (&String, &String)| StaleImage {
+            image: image.clone(),
+            reason: reason.clone(),
+        };
+        stale.iter().map(report).collect()
     }
 
     /// Takes the end of an operation in.
@@ -458,37 +482,60 @@ fn find(context: &Context, name: &Reference) -> Option<LocalImage> {
 }
 
 /// The image of a task, pulled when it must be (executor.md §6): one that is named by digest and
-/// is here is used as it is; a tag is always asked for, and what is here serves when that fails.
+/// is here is used as it is; a tag is always asked for unless the operator says otherwise, and
+/// what is here serves when that fails.
 async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, String> {
     let name = reference(task)?;
     let local = find(context, &name);
     let immutable = name.digest().is_some() || name.image_id().is_some();
-    if immutable && let Some(image) = local {
+    let policy = context.config.pull_policy;
+    if (immutable || policy != PullPolicy::Always)
+        && let Some(image) = local
+    {
         return Ok(image);
     }
+    if policy == PullPolicy::Never {
+        return Err(format!("No such image: {name}, and pull-policy is never"));
+    }
+    let failure = ask(context, task, &name).await;
+    match (find(context, &name), failure) {
+        (Some(image), None) => {
+            context.stale.borrow_mut().remove(&name.to_string());
+            Ok(image)
+        }
+        (Some(image), Some(reason)) => {
+            log::warn!("using the local image {name}, it may be stale: {reason}");
+            remember(&mut context.stale.borrow_mut(), name.to_string(), reason);
+            Ok(image)
+        }
+        (None, Some(reason)) => Err(format!("No such image: {name}: {reason}")),
+        (None, None) => Err(format!("No such image: {name}")),
+    }
+}
+
+/// Pulls an image, or shares the outcome of a pull that began after this was asked for. Returns
+/// what went wrong.
+async fn ask(context: &Context, task: &Task, name: &Reference) -> Option<String> {
     let asked = clock().mono;
     // The semaphore is never closed.
     let _turn = context.pulling.acquire().await;
     let key = name.to_string();
-    let fresh = context.pulled.borrow().get(&key).is_some_and(|at| asked <= *at);
-    if !fresh {
-        if let Err(reason) = pull(context, task, &name).await {
-            return match find(context, &name) {
-                Some(image) => {
-                    log::warn!("using the local image {name}, it may be stale: {reason}");
-                    Ok(image)
-                }
-                None => Err(format!("No such image: {name}: {reason}")),
-            };
-        }
-        let mut pulled = context.pulled.borrow_mut();
-        // Only what was pulled a moment ago matters.
-        if PULLED_MAX <= pulled.len() {
-            pulled.clear();
-        }
-        pulled.insert(key, clock().mono);
+    if let Some((at, failure)) = context.pulled.borrow().get(&key)
+        && asked <= *at
+    {
+        return failure.clone();
     }
-    find(context, &name).ok_or_else(|| format!("No such image: {name}"))
+    let failure = pull(context, task, name).await.err();
+    remember(&mut context.pulled.borrow_mut(), key, (clock().mono, failure.clone()));
+    failure
+}
+
+/// Only what happened a moment ago matters, so a full map is emptied.
+fn remember<T>(map: &mut BTreeMap<String, T>, key: String, value: T) {
+    if PULLED_MAX <= map.len() {
+        map.clear();
+    }
+    map.insert(key, value);
 }
 
 async fn pull(context: &Context, task: &Task, name: &Reference) -> Result<(), String> {
@@ -496,7 +543,26 @@ async fn pull(context: &Context, task: &Task, name: &Reference) -> Result<(), St
         Runtime::Container(spec) => spec.registry_auth.clone(),
         Runtime::Attachment | Runtime::Generic { .. } | Runtime::Unknown => SecretBytes::default(),
     };
-    fetch(context, pull_request(&context.config, &context.platform, name, auth)).await
+    let request = pull_request(&context.config, &context.platform, name, auth);
+    let _shown = Shown::new(context, name);
+    fetch(context, request).await
+}
+
+/// A pull that `status` shows; dropped when it ends or is cancelled.
+struct Shown<'a>(&'a Context);
+
+impl<'a> Shown<'a> {
+    fn new(context: &'a Context, name: &Reference) -> Self {
+        let image = name.to_string();
+        *context.pull.borrow_mut() = Some(PullReport { image, ..PullReport::default() });
+        Self(context)
+    }
+}
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        *self.0.pull.borrow_mut() = None;
+    }
 }
 
 /// A request to pull `name`.
@@ -512,8 +578,7 @@ pub(crate) fn pull_request(
         what: What::Pull {
             reference: name.to_string(),
             auth,
-            insecure_registries: config.insecure_registries.clone(),
-            ca_file: None,
+            registries: config.registries.clone(),
         },
     }
 }
@@ -523,7 +588,11 @@ async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
         image::fetch(context.program.path(), &request).map_err(|error| chain(&error))?;
     while let Some(event) = fetch.next().await {
         match event {
-            FetchEvent::Progress { .. } => {}
+            FetchEvent::Progress { done, total } => {
+                if let Some(pull) = context.pull.borrow_mut().as_mut() {
+                    (pull.done_bytes, pull.total_bytes) = (done, total);
+                }
+            }
             FetchEvent::Done { .. } => return Ok(()),
             FetchEvent::Failed { message, .. } => return Err(message),
         }
@@ -576,6 +645,8 @@ mod tests {
             program: Rc::new(program),
             pulling: Semaphore::new(1),
             pulled: RefCell::new(BTreeMap::new()),
+            pull: RefCell::new(None),
+            stale: RefCell::new(BTreeMap::new()),
             agent: Rc::new(RefCell::new(agent)),
             config,
         })
@@ -600,6 +671,18 @@ mod tests {
             runtime: Runtime::Container(ContainerSpec::default()),
             limits: ResourceLimits::default(),
         }
+    }
+
+    #[test]
+    fn with_the_policy_never_no_registry_is_asked() {
+        let Some(mut context) = context("never") else { return };
+        context.config.pull_policy = PullPolicy::Never;
+        let mut task = task();
+        let image = String::from("registry.invalid/x:1");
+        task.runtime = Runtime::Container(ContainerSpec { image, ..ContainerSpec::default() });
+        let reason = future::block_on(ensure_image(&context, &task)).unwrap_err();
+        assert_eq!(reason, "No such image: registry.invalid/x:1, and pull-policy is never");
+        fs::remove_dir_all(context.config.data_root.parent().unwrap()).unwrap();
     }
 
     #[test]

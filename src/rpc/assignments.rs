@@ -15,7 +15,7 @@ use super::{
     proto, task,
 };
 use crate::{
-    limits::{ASSIGNMENT_MAX_BYTES, ASSIGNMENTS_MAX_CHANGES},
+    limits::{ASSIGNMENT_MAX_BYTES, ASSIGNMENTS_MAX_CHANGES, TASK_MAX_BYTES},
     model::{
         AssignmentSet, Change, Config, ConfigId, Secret, SecretBytes, SecretId, SetKind, TaskId,
     },
@@ -89,15 +89,17 @@ fn change(data: &[u8]) -> Result<Option<Change>, Dropped> {
     use proto::assignment::Item;
 
     if ASSIGNMENT_MAX_BYTES < data.len() {
-        return Err(Dropped::TooLarge);
+        return Err(Dropped::TooLarge(ASSIGNMENT_MAX_BYTES));
     }
     let wire = proto::AssignmentChange::decode(data).map_err(|_| Dropped::Undecodable)?;
     let Some(item) = wire.assignment.and_then(|assignment| assignment.item) else {
         return Ok(None);
     };
     let change = match (wire.action, item) {
-        (0, Item::Task(wire)) => Change::UpdateTask(Box::new(task::task(wire)?)),
-        (1, Item::Task(wire)) => Change::RemoveTask(id("task id", &wire.id, TaskId::new)?),
+        (0, Item::Task(wire)) => Change::UpdateTask(Box::new(task::task(decoded(&wire)?)?)),
+        (1, Item::Task(wire)) => {
+            Change::RemoveTask(id("task id", &decoded(&wire)?.id, TaskId::new)?)
+        }
         (0, Item::Secret(wire)) => {
             let id = id("secret id", &wire.id, SecretId::new)?;
             let (name, data, templating) = payload(wire);
@@ -115,6 +117,14 @@ fn change(data: &[u8]) -> Result<Option<Change>, Dropped> {
         }
     };
     Ok(Some(change))
+}
+
+/// A task, unless it is so large that its lists might be a burden.
+fn decoded(wire: &[u8]) -> Result<proto::Task, Dropped> {
+    if TASK_MAX_BYTES < wire.len() {
+        return Err(Dropped::TooLarge(TASK_MAX_BYTES));
+    }
+    proto::Task::decode(wire).map_err(|_| Dropped::Undecodable)
 }
 
 /// Name, content and template language of a secret or config.

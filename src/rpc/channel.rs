@@ -258,7 +258,14 @@ impl tokio::io::AsyncRead for TokioIo {
             }
         };
         self.reads += 1;
-        let read = self.noted(read)?;
+        // rustls answers an abrupt end with the address of its documentation.
+        let read = self.noted(read).map_err(|error| {
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                io::Error::new(error.kind(), "the manager closed the connection without a word")
+            } else {
+                error
+            }
+        })?;
         buf.advance(read);
         Poll::Ready(Ok(()))
     }

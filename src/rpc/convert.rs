@@ -14,7 +14,7 @@ use prost::{DecodeError, Message};
 
 use super::proto;
 use crate::{
-    limits::{ASSIGNMENT_MAX_BYTES, HEARTBEAT_MAX, HEARTBEAT_MIN, STATUS_TEXT_MAX_BYTES},
+    limits::{HEARTBEAT_MAX, HEARTBEAT_MIN, MANAGERS_MAX, STATUS_TEXT_MAX_BYTES},
     model::{
         Availability, ContainerId, ContainerStatus, GenericResource, IdError, IssuanceState,
         LogLine, LogOptions, LogSelector, LogStream, LogSubscription, NodeDescription, NodeId,
@@ -73,8 +73,8 @@ pub(super) enum Dropped {
     Id(&'static str, IdError),
     /// It is no protobuf of its kind, or nothing at all.
     Undecodable,
-    /// It is larger than any object that a manager can store.
-    TooLarge,
+    /// It has more bytes than this.
+    TooLarge(usize),
     /// It holds too many of something.
     TooMany(&'static str),
 }
@@ -84,7 +84,7 @@ impl fmt::Display for Dropped {
         match self {
             Self::Id(what, error) => write!(f, "bad {what}: {error}"),
             Self::Undecodable => f.write_str("can not be decoded"),
-            Self::TooLarge => write!(f, "more than {ASSIGNMENT_MAX_BYTES} bytes"),
+            Self::TooLarge(limit) => write!(f, "more than {limit} bytes"),
             Self::TooMany(what) => write!(f, "too many {what}"),
         }
     }
@@ -220,12 +220,15 @@ pub fn session_message(data: &[u8]) -> Result<SessionMessage, MessageError> {
     });
     let managers = wire
         .managers
-        .into_iter()
+        .iter()
         .filter_map(|weighted| {
+            let weighted = proto::WeightedPeer::decode(weighted.as_slice()).ok()?;
             let peer = weighted.peer?;
             let peer = Peer { node_id: text(peer.node_id), addr: text(peer.addr) };
             (!peer.addr.is_empty()).then_some(WeightedPeer { peer, weight: weighted.weight })
         })
+        // One more than is remembered, so that it is told.
+        .take(MANAGERS_MAX + 1)
         .collect();
     Ok(SessionMessage { session_id, node, managers, root_ca: wire.root_ca })
 }
@@ -450,7 +453,7 @@ mod tests {
         let wire = proto::SessionMessage {
             session_id: b"s1".to_vec(),
             node: Some(proto::Node { id: b"not an id".to_vec(), ..Default::default() }),
-            managers: vec![proto::WeightedPeer::default()],
+            managers: vec![Vec::new(), b"no peer".to_vec()],
             root_ca: Vec::new(),
         };
         let message = session_message(&wire.encode_to_vec()).unwrap();

@@ -5,7 +5,7 @@ use std::{error::Error, fmt, io};
 use rustls::AlertDescription;
 
 use super::{convert::MessageError, frame::FrameError};
-use crate::model::LinkLoss;
+use crate::model::{LinkLoss, UnixTime};
 
 /// A gRPC status code (grpc `doc/statuscodes.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,15 @@ impl fmt::Display for CallError {
                  the program there hangs, or the path loses large packets because its MTU is \
                  smaller than this node's (try: ip link set dev INTERFACE mtu 1280)"
             ),
-            Self::Tls { addr, .. } => write!(f, "TLS with {addr} failed"),
+            Self::Tls { addr, .. } => match self.outside_validity() {
+                Some((end, bound, now)) => write!(
+                    f,
+                    "TLS with {addr} failed: the certificate there is {end} {bound}, and this \
+                     node's clock says {now}. If the clock is wrong, set it or wait until it is \
+                     synchronised"
+                ),
+                None => write!(f, "TLS with {addr} failed"),
+            },
             Self::Status { code, message } => write!(f, "the manager answered {code}: {message}"),
             Self::Transport { .. } => f.write_str("the connection to the manager broke"),
             Self::TooLarge { bytes, limit } => {
@@ -167,6 +175,8 @@ impl Error for CallError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Resolve { source, .. } | Self::Connect { source, .. } => Some(source),
+            // The dates are in our own sentence.
+            Self::Tls { .. } if self.outside_validity().is_some() => None,
             Self::Tls { source, .. } => Some(source),
             Self::Transport { source } => Some(source),
             Self::Message { source } => Some(source),
@@ -209,6 +219,14 @@ impl CallError {
                 LinkLoss::Unreachable(chain(self))
             }
             Self::Tls { source: rustls::Error::AlertReceived(alert), .. }
+                if is_about_dates(*alert) =>
+            {
+                LinkLoss::Refused(chain(self))
+            }
+            Self::Tls { .. } if self.outside_validity().is_some() => {
+                LinkLoss::WrongTime(chain(self))
+            }
+            Self::Tls { source: rustls::Error::AlertReceived(alert), .. }
                 if is_about_our_certificate(*alert) =>
             {
                 LinkLoss::Denied(chain(self))
@@ -220,6 +238,23 @@ impl CallError {
                 LinkLoss::Misbehaved(chain(self))
             }
             Self::Transport { .. } | Self::Closed => LinkLoss::Broken(chain(self)),
+        }
+    }
+
+    /// The certificate of the other side is out of time: in which way, the bound that it passes,
+    /// and the time it was judged by, which is never before the time floor.
+    fn outside_validity(&self) -> Option<(&'static str, UnixTime, UnixTime)> {
+        use rustls::{CertificateError as Bad, Error};
+        let shown = |time: &rustls::pki_types::UnixTime| {
+            UnixTime::from_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+        };
+        let Self::Tls { source: Error::InvalidCertificate(bad), .. } = self else { return None };
+        if let Bad::ExpiredContext { time, not_after } = bad {
+            Some(("not valid after", shown(not_after), shown(time)))
+        } else if let Bad::NotValidYetContext { time, not_before } = bad {
+            Some(("not valid before", shown(not_before), shown(time)))
+        } else {
+            None
         }
     }
 
@@ -274,14 +309,17 @@ impl CallError {
     }
 }
 
+/// What the other side says of an expired certificate: Go since 1.21, and before.
+const fn is_about_dates(alert: AlertDescription) -> bool {
+    matches!(alert, AlertDescription::CertificateExpired | AlertDescription::BadCertificate)
+}
+
 /// The other side read our certificate and did not like it (RFC 8446 §6.2).
 const fn is_about_our_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,
-        AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
+        AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::CertificateRequired
             | AlertDescription::UnknownCA
@@ -326,6 +364,12 @@ mod tests {
         for message in [
             &*format!("{role}remote certificate not part of OUs: [swarm-manager]"),
             &*format!("{role}no client certificates in request"),
+            &*format!("{role}remote certificate not part of organization: abc"),
+            "Permission denied: unauthorized forwarder role: rpc error: code = PermissionDenied \
+             desc = node abc was removed from swarm",
+            "Permission denied: missing information in forwarded request",
+            "Permission denied: unauthorized forwarded role, expecting: [swarm-worker]",
+            "Permission denied: organization mismatch, expecting: abc",
             "cannot update a task not assigned this node",
             "node abc was removed from swarm",
         ] {
@@ -348,6 +392,33 @@ mod tests {
         assert_eq!(loss(14, message), LinkLoss::RateLimited);
         for (number, message) in [(2, "broker is not running"), (3, "InvalidArgument"), (99, "")] {
             assert!(matches!(loss(number, message), LinkLoss::Broken(_)), "{message}");
+        }
+    }
+
+    #[test]
+    fn dates_that_do_not_fit_are_told_as_a_matter_of_the_clock() {
+        use rustls::{CertificateError, Error, pki_types};
+        let at = |seconds| {
+            pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
+        };
+        let tls = |source| CallError::Tls { addr: "m:2377".to_owned(), source };
+        let bad = |bad| tls(Error::InvalidCertificate(bad)).loss();
+        let ahead = CertificateError::ExpiredContext { time: at(86_400), not_after: at(3_600) };
+        let LinkLoss::WrongTime(why) = bad(ahead) else { panic!() };
+        assert!(why.contains("after 1970-01-01T01:00:00Z") && why.contains("1970-01-02"), "{why}");
+        let behind = CertificateError::NotValidYetContext { time: at(0), not_before: at(3_600) };
+        let LinkLoss::WrongTime(why) = bad(behind) else { panic!() };
+        assert!(why.contains("before 1970-01-01T01:00:00Z"), "{why}");
+        assert!(matches!(bad(CertificateError::UnknownIssuer), LinkLoss::Untrusted(_)));
+        for (alert, refused) in [
+            (AlertDescription::CertificateExpired, true),
+            (AlertDescription::BadCertificate, true),
+            (AlertDescription::UnknownCA, false),
+            (AlertDescription::CertificateRevoked, false),
+        ] {
+            let loss = tls(Error::AlertReceived(alert)).loss();
+            assert_eq!(matches!(loss, LinkLoss::Refused(_)), refused, "{loss}");
+            assert_eq!(matches!(loss, LinkLoss::Denied(_)), !refused, "{loss}");
         }
     }
 

@@ -66,6 +66,13 @@ impl FrameReader {
         }
         let missing = length.saturating_sub(self.body.len());
         let (part, rest) = piece.split_at_checked(missing).unwrap_or((*piece, &[]));
+        let needed = self.body.len() + part.len();
+        if self.body.capacity() < needed {
+            // A vector that grows by itself leaves its content behind.
+            let mut wider = Zeroizing::new(Vec::with_capacity(length.min(2 * needed)));
+            wider.extend_from_slice(&self.body);
+            self.body = wider;
+        }
         self.body.extend_from_slice(part);
         *piece = rest;
         if self.body.len() < length {

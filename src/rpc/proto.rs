@@ -105,8 +105,8 @@ pub struct SessionMessage {
     pub session_id: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, optional, tag = "2")]
     pub node: ::core::option::Option<Node>,
-    #[prost(message, repeated, tag = "3")]
-    pub managers: ::prost::alloc::vec::Vec<WeightedPeer>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub managers: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     #[prost(bytes = "vec", tag = "5")]
     pub root_ca: ::prost::alloc::vec::Vec<u8>,
 }
@@ -311,7 +311,7 @@ pub struct PortConfig {
     #[prost(int32, tag = "5")]
     pub publish_mode: i32,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct AssignmentChange {
     #[prost(message, optional, tag = "1")]
@@ -319,7 +319,7 @@ pub struct AssignmentChange {
     #[prost(int32, tag = "2")]
     pub action: i32,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Assignment {
     #[prost(oneof = "assignment::Item", tags = "1, 2, 3, 4")]
@@ -327,11 +327,11 @@ pub struct Assignment {
 }
 /// Nested message and enum types in `Assignment`.
 pub mod assignment {
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     #[prost(skip_debug)]
     pub enum Item {
-        #[prost(message, tag = "1")]
-        Task(super::Task),
+        #[prost(bytes, tag = "1")]
+        Task(::prost::alloc::vec::Vec<u8>),
         #[prost(message, tag = "2")]
         Secret(super::Secret),
         #[prost(message, tag = "3")]
@@ -340,7 +340,7 @@ pub mod assignment {
         Volume(super::Empty),
     }
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Secret {
     #[prost(bytes = "vec", tag = "1")]
@@ -348,15 +348,21 @@ pub struct Secret {
     #[prost(message, optional, tag = "3")]
     pub spec: ::core::option::Option<SecretSpec>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct SecretSpec {
     #[prost(message, optional, tag = "1")]
-    pub annotations: ::core::option::Option<Annotations>,
+    pub annotations: ::core::option::Option<Name>,
     #[prost(bytes = "vec", tag = "2")]
     pub data: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, optional, tag = "3")]
-    pub templating: ::core::option::Option<Driver>,
+    pub templating: ::core::option::Option<Name>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Name {
+    #[prost(bytes = "vec", tag = "1")]
+    pub name: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]

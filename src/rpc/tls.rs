@@ -23,6 +23,7 @@ use rustls::{
 
 use crate::{
     ca::PinnedRoot,
+    crypto,
     model::{SecretBytes, UnixTime},
 };
 
@@ -73,7 +74,7 @@ impl std::error::Error for TlsError {
 /// # Errors
 /// [`TlsError::Setup`].
 pub fn unverified() -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = crypto::provider();
     let verifier = Arc::new(Unverified(Arc::clone(&provider)));
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -115,7 +116,7 @@ pub fn member(
         return Err(TlsError::Chain);
     }
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key_pkcs8.expose()));
-    let key = ring::sign::any_supported_type(&key).map_err(TlsError::Key)?;
+    let key = ring::sign::any_ecdsa_type(&key).map_err(TlsError::Key)?;
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match().map_err(TlsError::Key)?;
     let resolver = Arc::new(SingleCertAndKey::from(certified));
@@ -134,7 +135,7 @@ fn verifying(
     if roots.is_empty() {
         return Err(TlsError::Root(None));
     }
-    let provider = Arc::new(ring::default_provider());
+    let provider = crypto::provider();
     Ok(ClientConfig::builder_with_details(provider, Arc::new(FlooredClock(floor)))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?

@@ -4,6 +4,12 @@
 //! a slot does not count, only a soldered eMMC, and `/etc/machine-id`, which a read-only image
 //! may make anew on each boot and which moves along with a copied disk, counts only where the
 //! hardware has no name at all.
+//!
+//! What follows for copies of a disk: with a name of the hardware, or a TPM, the copy is another
+//! machine's and never opens the identity. A machine that has neither can not tell itself from its
+//! copy: with `machine-id` alone the copy opens until it gets an id of its own, with nothing until
+//! the operator makes it leave. Addresses of network cards would tell them apart, but come and go
+//! with drivers and dongles, and would lock the node out.
 
 use std::{fs, path::Path};
 

@@ -109,7 +109,10 @@ impl TaskStore {
         for path in paths {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if name.starts_with('.') {
-                files::remove(&path)?;
+                // On a medium that became read-only it stays, and does no harm.
+                if let Err(error) = files::remove(&path) {
+                    log::warn!("{error}");
+                }
                 continue;
             }
             let id = TaskId::new(name).ok();

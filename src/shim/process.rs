@@ -53,6 +53,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> io::Result<()> {
+    // The bundle holds secrets: no core file of the shim, whatever the host's settings.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let signals = sys::signal_fd()?;
     let bundle = read_bundle(sys::inherited_fd(BUNDLE_FD)?)?;
     let listener = UnixListener::from(sys::inherited_fd(SOCKET_FD)?);

@@ -398,11 +398,46 @@ impl Agent {
         fs::write(file, config.to_string()).unwrap();
     }
 
+    /// [`Self::start`] with cores allowed, which would be written to the machine's folder.
+    pub(crate) fn start_with_cores(&mut self) {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -c unlimited; exec \"$0\" --config \"$1\" run"]);
+        command.arg(env!("CARGO_BIN_EXE_edgeagent")).arg(self.dir.join("agent.json"));
+        command.current_dir(&self.dir).env("EA_MARK", prefix());
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+        self.child = Some(command.stderr(append(&self.log())).spawn().unwrap());
+    }
+
+    /// Where everything of this machine is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The agent's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Sends a signal to the agent and waits for its end.
+    pub(crate) fn signal(&mut self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(self.child.as_ref().unwrap()),
+            signal,
+        )
+        .unwrap();
+        self.child.take().unwrap().wait().unwrap();
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             kill(&mut child);
         }
+    }
+
+    /// What `edgeagent run` has said.
+    pub(crate) fn log_text(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     fn log(&self) -> PathBuf {

@@ -10,8 +10,10 @@
 
 mod engine;
 mod evil;
+mod long_life;
 mod machine;
 mod provisioning;
+mod secrets;
 mod services;
 mod story;
 mod wire;

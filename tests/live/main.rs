@@ -28,6 +28,7 @@ mod joining;
 mod logs;
 mod owner;
 mod probe;
+mod pulls;
 mod services;
 mod tasks;
 mod trust;

@@ -106,6 +106,35 @@ openssl req -new -key next.key -subj /CN=swarm-ca -out cross.csr
 printf 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n' > cross.ext
 openssl x509 -req -in cross.csr -CA root.pem -CAkey root.key -CAcreateserial -days 30 \
   -extfile cross.ext -out cross.pem
+
+# --- what the matrix of managers shows ---
+leaf only-ca root DNS:swarm-ca; leaf only-manager root DNS:swarm-manager
+leaf elsewhere root DNS:localhost; leaf longer root DNS:swarm-manager.example,DNS:swarm-ca.example
+leaf address root IP:127.0.0.1
+key swarm-manager P-256; sign swarm-manager root 'basicConstraints=CA:FALSE\n'
+key client P-256
+sign client root "basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\nsubjectAltName=$manager\n"
+# Subjects of which nothing but the name counts.
+subject() { key $1 P-256; openssl req -new -key $1.key -subj "$2" -out $1.csr
+  openssl x509 -req -in $1.csr -CA root.pem -CAkey root.key -CAcreateserial -days 30 \
+    -extfile manager.ext -out $1.pem; }
+subject other-ou /O=cluster/OU=swarm-worker/CN=node0
+subject other-cluster /O=elsewhere/OU=swarm-manager/CN=node0
+# By an intermediate, with it and without it; by a worker, who may not sign.
+leaf below next $manager; cat below.pem cross.pem > chained.pem; cp below.key chained.key
+leaf by-worker worker $manager; cat worker.pem >> by-worker.pem
+# Of another CA that brings its root along; self-signed; a CA itself.
+cat stranger.pem other.pem > brought.pem; cp stranger.key brought.key
+alone() { key $1 P-256; openssl req -x509 -new -key $1.key -subj /CN=swarm-ca -days 30 \
+  -addext "subjectAltName=$manager" -addext basicConstraints=critical,CA:$2 -out $1.pem; }
+alone self FALSE; alone self-ca TRUE
+key ca-leaf P-256; sign ca-leaf root "basicConstraints=critical,CA:TRUE\nsubjectAltName=$manager\n"
+printf '[ca]\ndefault_ca=d\n[d]\ndatabase=index\nrand_serial=yes\nnew_certs_dir=.\ndefault_md=sha256
+policy=p\nunique_subject=no\n[p]\ncommonName=supplied\n' > ca.cnf; : > index
+timed() { key $1 P-256; openssl req -new -key $1.key -subj /CN=node0 -out $1.csr
+  openssl ca -config ca.cnf -batch -notext -in $1.csr -cert root.pem -keyfile root.key \
+    -startdate $2 -enddate $3 -extfile manager.ext -out $1.pem; }
+timed expired 20200101000000Z 20210101000000Z; timed future 20480101000000Z 20490101000000Z
 "#;
 
 fn builder(
@@ -117,8 +146,9 @@ fn builder(
 }
 
 fn identity(leaf: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-    let chain = CertificateDer::from_pem_slice(&pki(&format!("{leaf}.pem"))).unwrap();
-    (vec![chain], PrivateKeyDer::from_pem_slice(&pki(&format!("{leaf}.key"))).unwrap())
+    let chain = pki(&format!("{leaf}.pem"));
+    let chain = CertificateDer::pem_slice_iter(&chain).map(Result::unwrap).collect();
+    (chain, PrivateKeyDer::from_pem_slice(&pki(&format!("{leaf}.key"))).unwrap())
 }
 
 /// Shows `leaf`, asks for no certificate, selects `h2` or nothing.

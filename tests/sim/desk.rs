@@ -98,6 +98,7 @@ fn now(epoch: Instant, ms: u64) -> Now {
 pub(crate) fn told(outputs: &[Output]) -> Vec<String> {
     outputs
         .iter()
+        .filter(|output| !matches!(output, Output::Lost(_)))
         .map(|output| match output {
             Output::Persist(record) => {
                 format!("persist {} {}", record.task.id, record.status.state.name())
@@ -108,6 +109,8 @@ pub(crate) fn told(outputs: &[Output]) -> Vec<String> {
             Output::Connect { peer, session: Some(id) } => {
                 format!("connect {} {id}", peer.addr)
             }
+            Output::Lost(loss) => loss.to_string(),
+            Output::Rejoin => "rejoin".into(),
             Output::Close => "close".into(),
             Output::Heartbeat => "heartbeat".into(),
             Output::Watch => "watch".into(),

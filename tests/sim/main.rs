@@ -15,6 +15,8 @@ mod transcripts;
 mod transcripts_tasks;
 #[cfg(test)]
 mod world;
+#[cfg(test)]
+mod year;
 
 use std::{env, panic};
 

@@ -272,6 +272,7 @@ impl World {
                     self.later(after, Event::Register(self.link));
                 }
             }
+            Output::Lost(_) => {}
             Output::Close => self.unlink(),
             Output::Heartbeat => {
                 assert!(self.registered, "a heartbeat without a session");
@@ -335,6 +336,7 @@ impl World {
                 let signed = !self.dice.percent(40);
                 self.later(after, Event::Authority { life: self.life, signed });
             }
+            Output::Rejoin => panic!("no certificate was refused"),
             Output::Left => panic!("nobody asked the node to leave"),
         }
     }
@@ -490,6 +492,7 @@ impl World {
             seeds: vec!["seed:2377".into()],
             seed: self.serial,
             validity: Some(validity(self.now().wall.seconds())),
+            ..Start::default()
         };
         self.agent = Agent::new(start, self.now());
         self.drain();

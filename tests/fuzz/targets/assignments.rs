@@ -139,6 +139,7 @@ impl Desk {
                 }
                 Output::Connect { .. } => register = true,
                 Output::Close => self.reports.clear(),
+                Output::Lost(_) | Output::Rejoin => {}
                 Output::Report(id, status) => {
                     let before = self.reports.insert(id.clone(), status.state);
                     assert_eq!(before, None, "two reports under way");

@@ -353,7 +353,7 @@ pub(crate) enum CaSubcommand {
 #[argh(subcommand, name = "rotate")]
 pub(crate) struct CaRotate {}
 
-/// count the calls that were taken since the start, as JSON
+/// count the calls that were taken since the start or the last switch of an evil mode, as JSON
 #[derive(FromArgs, Debug, Serialize, Deserialize)]
 #[argh(subcommand, name = "calls")]
 pub(crate) struct Calls {}

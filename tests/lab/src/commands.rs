@@ -392,6 +392,7 @@ fn be_evil(lab: &Lab, wish: &Evil) -> Answer {
         }
     }
     lab.connections.borrow_mut().clear();
+    lab.calls.borrow_mut().clear();
     lab.changed();
     Ok(String::new())
 }

@@ -42,7 +42,7 @@ pub(crate) struct Lab {
     pub(crate) state: RefCell<State>,
     pub(crate) sessions: RefCell<BTreeMap<String, Session>>,
     pub(crate) subscriptions: RefCell<Subscriptions>,
-    /// How often each method was called.
+    /// How often each method was called since the start, or since the last switch of an evil mode.
     pub(crate) calls: RefCell<BTreeMap<&'static str, u64>>,
     /// New nodes of each address, and when its minute began, in milliseconds since 1970.
     pub(crate) newcomers: RefCell<BTreeMap<IpAddr, (u64, u32)>>,

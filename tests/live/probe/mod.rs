@@ -335,7 +335,6 @@ fn images(world: &World) -> BTreeMap<Image, String> {
         "USER app:extra",
         "VOLUME /data /made/by/image",
         "EXPOSE 80/tcp",
-        "STOPSIGNAL SIGUSR1",
         "LABEL a=b",
         "ENTRYPOINT [\"sh\", \"/look\", \"entry\"]",
         "CMD [\"one\", \"two\"]",
@@ -351,9 +350,18 @@ fn images(world: &World) -> BTreeMap<Image, String> {
         world.manager.docker(&["push", "-q", &name]);
         world.manager.docker(&["image", "inspect", "-f", "{{index .RepoDigests 0}}", &name])
     };
+    // `docker import` takes no STOPSIGNAL, so a container that never runs brings it.
+    let unsignalled = make("probe-rich", &rich);
+    let engine = &world.manager;
+    let made = engine.docker(&["create", "--stop-signal", "SIGUSR1", "--network", "none", &unsignalled]);
+    let name = format!("{}/probe-rich", world.registry);
+    engine.docker(&["commit", &made, &name]);
+    engine.docker(&["rm", &made]);
+    engine.docker(&["push", "-q", &name]);
+    let rich = engine.docker(&["image", "inspect", "-f", "{{index .RepoDigests 0}}", &name]);
     BTreeMap::from([
         (Image::Plain, make("probe", &plain)),
-        (Image::Rich, make("probe-rich", &rich)),
+        (Image::Rich, rich),
         (Image::Health, make("probe-health", &health)),
         (Image::Bare, make("probe-bare", &base)),
         (Image::Missing, world.images.missing.clone()),

@@ -18,8 +18,14 @@ use crate::{
 const PIECE_BYTES: usize = 1 << 16;
 /// Changes in one message that are too many.
 const MANY: usize = 1_000_000;
-/// Managers in one list that are too many.
-const MANAGERS: usize = 100_000;
+/// Strangers in one list, and empty entries that fill the largest message that is read.
+const MANAGERS: usize = 1000;
+const EMPTY_MANAGERS: usize = 60_000;
+/// Secrets of the largest size in one set.
+const LARGEST_SECRETS: u64 = 4;
+const LARGEST_SECRET_BYTES: usize = 500 << 10;
+/// Empty labels of one task.
+const LABELS: usize = 60_000;
 
 // --- certificates that do not come ---
 
@@ -197,6 +203,16 @@ pub(super) fn managers(call: Call, _: u64) -> Instead {
     then_silence(call, framed(&message.encode_to_vec()))
 }
 
+pub(super) fn empty_managers(call: Call, _: u64) -> Instead {
+    // Its managers have no address, so that it is the session message of a good manager.
+    let head = proto::SessionMessage {
+        session_id: String::from("empty"),
+        ..proto::SessionMessage::default()
+    };
+    let message = [head.encode_to_vec(), [0x1a, 0].repeat(EMPTY_MANAGERS)].concat();
+    for_ever(call, move |_| framed(&message))
+}
+
 pub(super) fn subscriptions(call: Call, _: u64) -> Instead {
     for_ever(call, |number| {
         let message = proto::SubscriptionMessage {
@@ -215,7 +231,53 @@ pub(super) fn subscriptions(call: Call, _: u64) -> Instead {
     })
 }
 
-fn message(number: u64, items: Vec<proto::assignment::Item>) -> Bytes {
+/// Complete sets, each as large as an honest one may be, and none like the one before.
+pub(super) fn full(call: Call, _: u64) -> Instead {
+    for_ever(call, |number| {
+        let secret = |n| {
+            let spec = proto::SecretSpec {
+                data: vec![b'x'; LARGEST_SECRET_BYTES],
+                ..proto::SecretSpec::default()
+            };
+            let id = format!("full{number}x{n}");
+            proto::assignment::Item::Secret(proto::Secret { id, spec: Some(spec) })
+        };
+        set(0, (0..LARGEST_SECRETS).map(secret).collect())
+    })
+}
+
+/// Tasks whose labels take many times their size in memory, and are of no other use.
+pub(super) fn fat(call: Call, _: u64) -> Instead {
+    let node = call.peer.as_ref().map(|peer| peer.name.clone()).unwrap_or_default();
+    for_ever(call, move |_| {
+        let task = proto::Task {
+            id: String::from("fat"),
+            service_id: String::from("fat"),
+            node_id: node.clone(),
+            desired_state: task_state::SHUTDOWN,
+            ..proto::Task::default()
+        };
+        // annotations (field 7) with labels (field 2).
+        let labels = [0x12, 0].repeat(LABELS);
+        let mut task = task.encode_to_vec();
+        nested(0x3a, &labels, &mut task);
+        let (mut assignment, mut change, mut message) = (Vec::new(), Vec::new(), Vec::new());
+        nested(0x0a, &task, &mut assignment);
+        nested(0x0a, &assignment, &mut change);
+        nested(0x22, &change, &mut message);
+        framed(&message)
+    })
+}
+
+/// A field with a length, by its tag.
+fn nested(tag: u8, content: &[u8], out: &mut Vec<u8>) {
+    out.push(tag);
+    prost::encoding::encode_varint(u64::try_from(content.len()).unwrap_or_default(), out);
+    out.extend_from_slice(content);
+}
+
+/// Number 0 is complete, others follow one another.
+fn set(number: u64, items: Vec<proto::assignment::Item>) -> Bytes {
     let changes = items.into_iter().map(|item| proto::AssignmentChange {
         assignment: Some(proto::Assignment { item: Some(item) }),
         action: 0,
@@ -242,7 +304,7 @@ pub(super) fn endless(call: Call, n: u64) -> Instead {
                 ..proto::Task::default()
             })
         });
-        message(number, tasks.collect())
+        set(number, tasks.collect())
     })
 }
 
@@ -255,7 +317,7 @@ pub(super) fn secrets(call: Call, _: u64) -> Instead {
                 ..proto::SecretSpec::default()
             }),
         };
-        message(number, vec![proto::assignment::Item::Secret(secret)])
+        set(number, vec![proto::assignment::Item::Secret(secret)])
     })
 }
 

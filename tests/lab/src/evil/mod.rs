@@ -224,6 +224,12 @@ pub(crate) const MODES: &[Mode] = &[
     ),
     mode("assign-secrets", "secrets without end", Hook::Call(ASSIGNMENTS, messages::secrets)),
     mode(
+        "assign-full",
+        "the largest complete sets, one after the other",
+        Hook::Call(ASSIGNMENTS, messages::full),
+    ),
+    mode("assign-fat", "tasks of empty labels without end", Hook::Call(ASSIGNMENTS, messages::fat)),
+    mode(
         "assign-many",
         "a million changes in one message",
         Hook::Call(ASSIGNMENTS, messages::many),
@@ -239,8 +245,13 @@ pub(crate) const MODES: &[Mode] = &[
     ),
     mode(
         "session-managers",
-        "a hundred thousand managers",
+        "a thousand managers that are none",
         Hook::Call(SESSION, messages::managers),
+    ),
+    mode(
+        "session-empty-managers",
+        "managers without a name, as many as fit, again and again",
+        Hook::Call(SESSION, messages::empty_managers),
     ),
     mode(
         "logs-endless",
