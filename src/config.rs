@@ -4,6 +4,7 @@
 //! A key that is unknown, given twice or holds a bad value is an error that names it: a typing
 //! mistake must not become a default. Nothing here is ever written.
 
+mod images;
 mod join;
 mod json;
 mod membership;
@@ -24,8 +25,8 @@ use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
     model::{
-        DnsConfig, GenericResource, Policy, PullPolicy, RegistrySettings, SealChoice, SealSettings,
-        Ulimit,
+        DnsConfig, GenericResource, ImageSettings, Policy, PullPolicy, RegistrySettings,
+        SealChoice, SealSettings, Ulimit,
     },
 };
 
@@ -71,6 +72,8 @@ pub struct Config {
     pub join_file: PathBuf,
     /// `seal` and `tpm`: what seals the identity and the tasks.
     pub seal: SealSettings,
+    /// `additional-image-stores`, `image-max-age`, `image-min-free` and `image-quota`.
+    pub images: ImageSettings,
 }
 
 impl Default for Config {
@@ -95,6 +98,7 @@ impl Default for Config {
             policy: Policy::default(),
             join_file: "/etc/edgeagent/join.json".into(),
             seal: SealSettings::default(),
+            images: ImageSettings::default(),
         }
     }
 }
@@ -154,6 +158,7 @@ pub enum ConfigFault {
 }
 
 const KEYS: &[&str] = &[
+    "additional-image-stores",
     "admission",
     "bip",
     "cgroup-parent",
@@ -168,6 +173,9 @@ const KEYS: &[&str] = &[
     "dns-search",
     "exec-root",
     "hostname",
+    "image-max-age",
+    "image-min-free",
+    "image-quota",
     "init",
     "insecure-registries",
     "join-file",
@@ -307,6 +315,9 @@ impl Config {
                 policy::set(&mut self.policy, key, value)?;
             }
             "tpm" => self.seal.tpm = folder(key, value)?,
+            "additional-image-stores" | "image-max-age" | "image-min-free" | "image-quota" => {
+                images::set(&mut self.images, key, value)?;
+            }
             reserved => return Err(ConfigFault::NotSupported { key: reserved.to_owned() }),
         }
         Ok(())
@@ -446,15 +457,16 @@ fn object(
 }
 
 fn folder(key: &str, value: Json) -> Result<PathBuf, ConfigFault> {
-    let normal = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-    let is_folder = |path: &str| {
-        let path = Path::new(path);
-        path.is_absolute()
-            && path.parent().is_some()
-            && path.components().all(normal)
-            && !path.as_os_str().as_encoded_bytes().contains(&0)
-    };
     string(key, value, "an absolute path without `..`", is_folder).map(PathBuf::from)
+}
+
+fn is_folder(path: &str) -> bool {
+    let normal = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    let path = Path::new(path);
+    path.is_absolute()
+        && path.parent().is_some()
+        && path.components().all(normal)
+        && !path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
 fn labels(key: &str, value: Json) -> Result<BTreeMap<String, String>, ConfigFault> {
@@ -729,6 +741,7 @@ mod tests {
                 hostname: Some("roof-1".into()),
                 keep_when_removed: false,
                 token_secret: "edgeagent-join-token".into(),
+                images: ImageSettings::default(),
                 join_file: "/boot/edge.json".into(),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
             }
@@ -763,7 +776,7 @@ mod tests {
         }
         assert!(
             fault(r#"{"storage-driver": "x"}"#)
-                .contains("allowed are admission, bip, cgroup-parent")
+                .contains("allowed are additional-image-stores, admission, bip, cgroup-parent")
         );
     }
 

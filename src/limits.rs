@@ -313,6 +313,21 @@ pub const LAYER_ENTRIES_MAX: u64 = 2_000_000;
 /// Longest path in a layer, in bytes: the kernel's `PATH_MAX`. A longer one fails the pull.
 pub const LAYER_PATH_MAX_BYTES: usize = 4096;
 
+/// Most folders in each other in a layer; in a real path of 4096 bytes twice as many would fit, but
+/// each takes a descriptor while it is walked. The deepest seen have some 30. More fail the pull.
+pub const LAYER_DEPTH_MAX: usize = 256;
+
+/// A layer may unpack to so many bytes whatever its packed size is.
+pub const LAYER_FREE_BYTES: u64 = 64 << 20;
+
+/// Beyond [`LAYER_FREE_BYTES`] a layer may unpack to so many times its packed size. Programs pack 2
+/// to 5 times; a file of zeros 1000 times with gzip, more with zstd. More is taken for a bomb and
+/// fails the pull.
+pub const LAYER_RATIO_MAX: u64 = 200;
+
+/// Most runs of data of a sparse file in a layer: 16 bytes of memory each. More fail the pull.
+pub const TAR_SPARSE_MAX_EXTENTS: usize = 64 << 10;
+
 /// Most bytes of directory names remembered to set their times at the end of a layer. More fail
 /// the pull.
 pub const LAYER_DIRS_MAX_BYTES: usize = 16 << 20;
@@ -324,6 +339,23 @@ pub const TAR_EXTENSION_MAX_BYTES: u64 = 1 << 20;
 /// Largest zstd window, in bytes: what RFC 8878 §3.1.1.1.2 asks every decoder to support.
 /// A larger one fails the pull.
 pub const ZSTD_WINDOW_MAX_BYTES: u64 = 8 << 20;
+
+/// A use of an image is noted at most once in this time: each note is a write to the flash.
+pub const IMAGE_USE_GRAIN: Duration = Duration::from_secs(24 * 3600);
+
+/// Images that were pulled and not used for so long are removed, unless `image-max-age` says
+/// otherwise.
+pub const IMAGE_DEFAULT_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Bytes that stay free beside the images, unless `image-min-free` says otherwise: room for
+/// writable layers, volumes and the sealed state.
+pub const IMAGE_DEFAULT_MIN_FREE_BYTES: u64 = 64 << 20;
+
+/// Old images are looked for after each pull and removal, and this often.
+pub const IMAGE_COLLECT_PERIOD: Duration = Duration::from_secs(24 * 3600);
+
+/// A download that nobody went on with for so long is removed.
+pub const PARTIAL_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Most members of an archive given to `image load`. More fail the load.
 pub const ARCHIVE_MEMBERS_MAX: usize = 4096;
@@ -470,7 +502,30 @@ pub const ACCOUNT_FILE_MAX_BYTES: u64 = 1 << 20;
 pub const START_ERROR_MAX_BYTES: usize = 2048;
 
 /// Bytes of a frame between agent and shim without its length; a longer one ends the connection.
-pub const SHIM_FRAME_MAX_BYTES: usize = 4096;
+pub const SHIM_FRAME_MAX_BYTES: usize = 8 << 10;
+
+/// Bytes of a health probe's output that are kept (moby `daemon/health.go`, `maxOutputLen`); the
+/// rest is read and dropped.
+pub const PROBE_OUTPUT_MAX_BYTES: usize = 4096;
+
+/// Reads of a probe's output in a row, of [`PROBE_OUTPUT_MAX_BYTES`] each: all that a pipe holds.
+pub const PROBE_READS_MAX: usize = 16;
+
+/// Health checks without an interval of their own (moby `daemon/health.go`, as all of these).
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Health checks without a timeout of their own.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Health checks without a number of retries.
+pub const PROBE_RETRIES: u32 = 3;
+
+/// Health checks without an interval for the start period.
+pub const PROBE_START_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shortest interval or timeout of a health check; a shorter one is refused (moby
+/// `daemon/container.go`, `validateHealthCheck`).
+pub const PROBE_TIME_MIN: Duration = Duration::from_millis(1);
 
 /// Bytes of a bundle: 64 secrets and configs of the largest allowed size. More is refused.
 pub const BUNDLE_MAX_BYTES: u64 = 64 << 20;

@@ -153,17 +153,17 @@ pub fn close_on_exec_from(first: RawFd) {
     }
 }
 
-/// Closes all descriptors. Only for the init of a container, which never returns to code that
-/// owns one.
-pub(crate) fn close_everything() {
-    const ALL: [libc::c_long; 3] = [0, i32::MAX as libc::c_long, 0];
-    let [first, last, flags] = ALL;
-    // SAFETY: plain numbers; nothing in this process uses a descriptor after this.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+/// Closes all descriptors from `first` on. Only for a copy of the shim that becomes a container's
+/// process and never returns to code that owns one.
+pub(crate) fn close_everything_from(first: RawFd) {
+    const NO_FLAGS: libc::c_long = 0;
+    let (begin, last) = (libc::c_long::from(first), libc::c_long::from(i32::MAX));
+    // SAFETY: plain numbers; nothing in this process uses one of these descriptors after this.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, begin, last, NO_FLAGS) };
     if done == 0 {
         return;
     }
-    for fd in 0..DESCRIPTOR_MAX {
+    for fd in first..DESCRIPTOR_MAX {
         // SAFETY: a plain number; nothing in this process uses a descriptor after this.
         unsafe { libc::close(fd) };
     }

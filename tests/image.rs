@@ -11,11 +11,14 @@
 )]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
+#[path = "images/mod.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod images;
+
 use std::{
-    collections::BTreeSet,
     fs,
     net::TcpListener,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -23,11 +26,13 @@ use std::{
 
 use edgeagent::{
     image::{
-        Fetch, FetchEvent, FetchFailure, FetchRequest, Reference, Store, What, fetch,
+        Fetch, FetchEvent, FetchFailure, FetchRequest, Needed, Reference, Store, What, fetch,
         host_platform, platform_of_machine,
     },
     model::{Platform, RegistrySettings, SecretBytes},
 };
+
+use images::{listing, run};
 
 /// A folder that goes with the test.
 struct Scratch(PathBuf);
@@ -98,12 +103,6 @@ impl Drop for Registry {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
-}
-
-fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program).args(args).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {text}");
 }
 
 fn is_root() -> bool {
@@ -224,60 +223,14 @@ fn rich_tree(tree: &Path) {
     run("touch", &["-d", "2011-01-01Z", &at("dir/deep"), &at("dir"), &at("")]);
 }
 
-/// Everything that can be seen of a tree, one line per entry.
-fn listing(tree: &Path) -> Vec<String> {
-    fn visit(root: &Path, path: &Path, lines: &mut Vec<String>) {
-        let meta = fs::symlink_metadata(path).unwrap();
-        let kind = meta.file_type();
-        let content = if kind.is_symlink() {
-            fs::read_link(path).unwrap().display().to_string()
-        } else if kind.is_file() {
-            edgeagent::image::Digest::of(&fs::read(path).unwrap()).to_string()
-        } else {
-            assert!(
-                kind.is_dir() || kind.is_fifo() || kind.is_char_device() || kind.is_block_device()
-            );
-            String::new()
-        };
-        let mut buffer = [0_u8; 4096];
-        let n = rustix::fs::llistxattr(path, &mut buffer[..]).unwrap();
-        let mut xattrs: Vec<String> = buffer[..n]
-            .split(|b| *b == 0)
-            .filter(|name| !name.is_empty())
-            .map(|name| {
-                let mut value = [0_u8; 1024];
-                let n = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();
-                format!("{}={}", name.escape_ascii(), value[..n].escape_ascii())
-            })
-            .collect();
-        xattrs.sort();
-        lines.push(format!(
-            "{:?} {:o} {}:{} links={} dev={} mtime={}.{} {content} {xattrs:?}",
-            path.strip_prefix(root).unwrap(),
-            meta.mode(),
-            meta.uid(),
-            meta.gid(),
-            if kind.is_dir() { 0 } else { meta.nlink() },
-            meta.rdev(),
-            meta.mtime(),
-            meta.mtime_nsec(),
-        ));
-        if kind.is_dir() {
-            let mut names: Vec<_> =
-                fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
-            names.sort();
-            for name in names {
-                visit(root, &name, lines);
-            }
-        }
-    }
-    let mut lines = Vec::new();
-    visit(tree, tree, &mut lines);
-    lines
-}
-
 fn start(store: &Path, platform: Platform, what: What) -> Fetch {
-    let request = FetchRequest { store: store.to_owned(), platform, what };
+    let request = FetchRequest {
+        store: store.to_owned(),
+        additional_stores: Vec::new(),
+        quota_bytes: None,
+        platform,
+        what,
+    };
     fetch(Path::new(env!("CARGO_BIN_EXE_edgeagent")), &request).unwrap()
 }
 
@@ -514,7 +467,7 @@ fn archives_are_loaded() {
         assert_eq!(image.manifest, manifest);
         assert_eq!(listing(&image.layers[0]), expected, "{name}");
         store.remove(&Reference::parse(name).unwrap()).unwrap();
-        store.prune(&BTreeSet::new(), &BTreeSet::new()).unwrap();
+        store.prune(&Needed::default()).unwrap();
         assert_eq!(fs::read_dir(store_path.join("layers")).unwrap().count(), 0);
     }
     let nothing = scratch.path("nothing.tar");

@@ -1,7 +1,6 @@
 //! `image ls|pull|load|rm|prune`.
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -9,14 +8,15 @@ use std::{
 
 use smol::future;
 
-use super::{Failure, ImageCommand, ImageLoad, ImageLs, ImagePull, ImageRm, print, print_json};
+use super::{
+    Failure, ImageCommand, ImageLoad, ImageLs, ImagePrune, ImagePull, ImageRm, print, print_json,
+};
 use crate::{
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
-    model::{LocalImage, Runtime, SecretBytes, chain},
+    model::{LocalImage, SecretBytes, chain},
     node,
     seal::{Machine, Sealer, TaskStore},
-    shim,
 };
 
 /// Characters of a progress bar.
@@ -24,14 +24,14 @@ const BAR_WIDTH: u64 = 40;
 
 pub(super) fn image(config: &Config, command: ImageCommand) -> Result<(), Failure> {
     node::make_private_dir(&config.data_root)?;
-    let store = Store::open(&config.data_root.join("images"))
+    let store = node::image_store(config)
         .map_err(|error| Failure::failed("the image store can not be used", &error))?;
     match command {
-        ImageCommand::Ls(ImageLs { json }) => list(&store, json),
+        ImageCommand::Ls(ImageLs { json, verify }) => list(&store, json, verify),
         ImageCommand::Pull(ImagePull { image }) => pull(config, &image),
         ImageCommand::Load(ImageLoad { input }) => load(config, &input),
         ImageCommand::Rm(ImageRm { images }) => remove(&store, &images),
-        ImageCommand::Prune(_) => prune(config, &store),
+        ImageCommand::Prune(ImagePrune { json }) => prune(config, &store, json),
     }
 }
 
@@ -39,24 +39,41 @@ pub(super) fn image(config: &Config, command: ImageCommand) -> Result<(), Failur
 #[derive(serde::Serialize)]
 struct ImageReport {
     reference: String,
-    #[serde(flatten)]
-    image: LocalImage,
+    id: String,
+    /// `whole`, or `damaged`: the next use pulls it again.
+    state: &'static str,
+    /// To a day.
+    last_use: String,
+    read_only: bool,
+    image: Option<LocalImage>,
 }
 
-fn list(store: &Store, json: bool) -> Result<(), Failure> {
-    let images = store.list().map_err(|error| Failure::failed("cannot list the images", &error))?;
-    if json {
-        let images: Vec<ImageReport> = images
-            .into_iter()
-            .map(|(name, image)| ImageReport { reference: name.to_string(), image })
-            .collect();
-        return print_json(&images);
+fn list(store: &Store, json: bool, verify: bool) -> Result<(), Failure> {
+    let failed = |error| Failure::failed("cannot list the images", &error);
+    if verify {
+        store.verify().map_err(failed)?;
     }
-    for (name, image) in images {
-        let id = image.id.strip_prefix("sha256:").unwrap_or(&image.id);
+    let images = store.list().map_err(failed)?.into_iter().map(|one| ImageReport {
+        reference: one.reference.to_string(),
+        id: one.id,
+        state: if one.image.is_some() { "whole" } else { "damaged" },
+        last_use: one.used.to_string(),
+        read_only: one.read_only,
+        image: one.image,
+    });
+    if json {
+        return print_json(&images.collect::<Vec<_>>());
+    }
+    for ImageReport { reference, id, state, image, .. } in images {
+        let id = id.strip_prefix("sha256:").unwrap_or(&id);
         let short = id.get(..12).unwrap_or(id);
-        let megabytes = image.size_bytes / 1_000_000;
-        print(format_args!("{short}  {megabytes:>6} MB  {name}\n"))?;
+        match image {
+            Some(image) => {
+                let megabytes = image.size_bytes / 1_000_000;
+                print(format_args!("{short}  {megabytes:>6} MB  {reference}\n"))?;
+            }
+            None => print(format_args!("{short}  {state:>9}  {reference}\n"))?,
+        }
     }
     Ok(())
 }
@@ -80,6 +97,8 @@ fn load(config: &Config, input: &Path) -> Result<(), Failure> {
     };
     fetch(&FetchRequest {
         store: config.data_root.join("images"),
+        additional_stores: config.images.additional_stores.clone(),
+        quota_bytes: config.images.quota_bytes,
         platform: image::host_platform(),
         what: What::Load { archive },
     })
@@ -174,17 +193,23 @@ fn remove(store: &Store, images: &[String]) -> Result<(), Failure> {
         let removed = store
             .remove(&name)
             .map_err(|error| Failure::failed(&format!("cannot remove {name}"), &error))?;
-        if !removed {
-            return Err(Failure::plain(format!("No such image: {name}")));
+        if removed {
+            print(format_args!("{name}\n"))?;
+            continue;
         }
+        return Err(match store.find(&name) {
+            Ok(Some(_)) => Failure::plain(format!(
+                "{name} lies in one of additional-image-stores, which are never changed"
+            )),
+            Ok(None) | Err(_) => Failure::plain(format!("No such image: {name}")),
+        });
     }
     Ok(())
 }
 
 /// Removes what no task record names and no container lies on: a tag may have moved on, or been
 /// removed, since a container was started from it.
-fn prune(config: &Config, store: &Store) -> Result<(), Failure> {
-    let mut in_use = BTreeSet::new();
+fn prune(config: &Config, store: &Store, json: bool) -> Result<(), Failure> {
     let sealer = Sealer::open(&config.data_root, &Machine::this(), &config.seal)?;
     let stored = TaskStore::open(&config.data_root, sealer)?.load_all()?;
     if let Some(damaged) = stored.damaged.first() {
@@ -195,18 +220,14 @@ fn prune(config: &Config, store: &Store) -> Result<(), Failure> {
             damaged.error
         )));
     }
-    for record in stored.records {
-        let Runtime::Container(spec) = &record.task.runtime else { continue };
-        let Ok(name) = Reference::parse(&spec.image) else { continue };
-        if let Ok(Some(image)) = store.find(&name) {
-            in_use.insert(image.manifest);
-        }
-    }
-    let mounted = shim::layers_in_use(&config.exec_root)
+    let tasks = stored.records.iter().map(|record| &record.task);
+    let needed = node::needed(config, store, tasks)
         .map_err(|error| Failure::failed("it is not known which images are in use", &error))?;
-    let pruned = store
-        .prune(&in_use, &mounted)
-        .map_err(|error| Failure::failed("cannot prune the images", &error))?;
+    let pruned =
+        store.prune(&needed).map_err(|error| Failure::failed("cannot prune the images", &error))?;
+    if json {
+        return print_json(&pruned);
+    }
     let megabytes = pruned.bytes / 1_000_000;
     print(format_args!("{} layers removed, {megabytes} MB freed\n", pruned.layers))
 }

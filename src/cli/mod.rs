@@ -194,6 +194,10 @@ struct ImageLs {
     /// print JSON
     #[argh(switch)]
     json: bool,
+
+    /// read every file of every layer, and find what has rotted
+    #[argh(switch)]
+    verify: bool,
 }
 
 /// pull an image from its registry
@@ -205,7 +209,7 @@ struct ImagePull {
     image: String,
 }
 
-/// load images from a docker-archive or an OCI archive
+/// load images from a docker-archive, an OCI archive or the folder of an OCI layout
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "load")]
 struct ImageLoad {
@@ -226,7 +230,11 @@ struct ImageRm {
 /// remove the images that no task uses
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "prune")]
-struct ImagePrune {}
+struct ImagePrune {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
 
 /// tell what the kernel and the system offer, what each gap costs and what helps; exit code 1
 /// when no task can run here

@@ -134,7 +134,10 @@ fn table(tasks: &[TaskReport]) -> String {
                 },
                 task.image.split('@').next().unwrap_or_default().to_owned(),
                 task.desired.clone(),
-                task.state.clone(),
+                match &task.health {
+                    Some(health) => format!("{} ({})", task.state, health.status.name()),
+                    None => task.state.clone(),
+                },
                 task.pid.map(|pid| pid.to_string()).unwrap_or_default(),
                 task.err.clone(),
             ]

@@ -27,7 +27,7 @@ use crate::limits;
 const READ: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW);
 
 /// Copies of files with several names: descriptor of the first one's folder, and its name there.
-type Linked = BTreeMap<(u64, u64), (OwnedFd, CString)>;
+pub(super) type Linked = BTreeMap<(u64, u64), (OwnedFd, CString)>;
 
 /// Copies the content of the folder `from`, and its own owner and mode, to the folder `to`.
 /// An error names the file and, when the place to copy to is full, says so.
@@ -78,7 +78,7 @@ fn named(error: io::Error, folder: BorrowedFd<'_>, name: &CStr) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-fn one(
+pub(super) fn one(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     name: &CStr,
@@ -129,7 +129,7 @@ fn one(
 }
 
 /// Copies extended attributes; a storage that has none gets none.
-fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let mut names = Vec::new();
     let mut value = Vec::new();
     match read_attribute(&mut names, flistxattr_query(from), |buffer| flistxattr(from, buffer)) {
@@ -175,7 +175,7 @@ fn read_attribute(
     Ok(())
 }
 
-fn own(fd: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
+pub(super) fn own(fd: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
     fchown(fd, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     // After the owner, whose change clears set-id bits.
     fchmod(fd, Mode::from_raw_mode(stat.st_mode & 0o7777))?;

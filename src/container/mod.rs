@@ -13,28 +13,37 @@ mod copy;
 mod device;
 mod mounts;
 mod names;
+mod plain;
 mod process;
 mod resolve;
 mod seccomp;
 mod seccomp_table;
+mod terminal;
 mod user;
 
 use std::{
     fs, io,
     io::Write as _,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags},
     mount::{UnmountFlags, mount_move, unmount},
     pipe::{PipeFlags, pipe_with},
-    process::{DumpableBehavior, Pid, Signal},
-    thread::UnshareFlags,
+    process::{DumpableBehavior, Pid, Signal, ioctl_tiocsctty},
+    thread::{UnshareFlags, move_into_link_name_space},
 };
 
 pub(crate) use cgroup::{Cgroup, has_controller};
+pub use plain::{Storage, storage};
 pub(crate) use process::exit_code;
+pub(crate) use terminal::receive as receive_terminal;
+pub(crate) use user::fuzz as fuzz_user;
 
 use crate::{
     limits,
@@ -53,10 +62,12 @@ pub(crate) struct Starting {
 
 /// Standard input, output and error of the program.
 #[derive(Debug)]
-pub(crate) struct Stdio {
-    pub(crate) input: OwnedFd,
-    pub(crate) output: OwnedFd,
-    pub(crate) error: OwnedFd,
+pub(crate) enum Stdio {
+    /// In this order.
+    Files([OwnedFd; 3]),
+    /// A terminal of the container's own; [`receive_terminal`] gives its other end once the
+    /// program runs.
+    Terminal(UnixStream),
 }
 
 /// Why the program does not run, and the exit code that Docker gives for it.
@@ -107,8 +118,7 @@ fn become_container(
     // Nothing in this container may look into us before exec (CVE-2016-9962).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(step("forbid dumps"))?;
-    fs::write("/proc/self/oom_score_adj", bundle.oom_score_adj.to_string())
-        .map_err(|e| format!("set oom_score_adj: {}", errno_text(&e)))?;
+    set_oom_score(bundle)?;
     cgroup.join()?;
     let mut namespaces =
         UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
@@ -120,15 +130,96 @@ fn become_container(
         sys::loopback_up().map_err(|e| format!("bring up loopback: {}", errno_text(&e)))?;
     }
     rustix::system::sethostname(bundle.hostname.as_bytes()).map_err(step("set the host name"))?;
-    rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(Mode::empty());
     let root = mounts::build(bundle, cgroup)?;
+    let terminal = match stdio {
+        Stdio::Files(_) => None,
+        Stdio::Terminal(shim) => Some(
+            terminal::make(bundle, root.as_fd(), shim)
+                .map_err(|e| format!("make the terminal: {}", errno_text(&e)))?,
+        ),
+    };
     mounts::sysctls(bundle, root.as_fd())?;
     process::make_cwd(bundle, root.as_fd());
     mounts::protect(bundle, root.as_fd())?;
     enter(&root).map_err(step("change the root"))?;
     drop(root);
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    process::run(bundle, stdio)
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let terminal = terminal.as_ref().map(AsFd::as_fd);
+    match (stdio, terminal) {
+        (Stdio::Files([input, output, error]), _) => {
+            process::run(bundle, [input.as_fd(), output.as_fd(), error.as_fd()])
+        }
+        (Stdio::Terminal(_), Some(terminal)) => {
+            ioctl_tiocsctty(terminal).map_err(step("take the terminal"))?;
+            process::run(bundle, [terminal; 3])
+        }
+        (Stdio::Terminal(_), None) => Err(Failure::from("no terminal".to_owned())),
+    }
+}
+
+/// Runs `bundle.argv` in the container whose process 1 is `init`, with what the bundle gives to a
+/// process of it; what it prints goes to `output`, also why it could not be run. It is the leader
+/// of a process group.
+///
+/// Only for the process that started the container: its children are born in the container's
+/// process namespace, and die with it.
+pub(crate) fn probe(
+    bundle: &Bundle,
+    cgroup: &Cgroup,
+    init: Pid,
+    output: OwnedFd,
+) -> io::Result<Pid> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let input = rustix::fs::open("/dev/null", flags, Mode::empty())?;
+    if let Some(pid) = sys::fork()? {
+        return Ok(pid);
+    }
+    let Err(failure) = become_probe(bundle, cgroup, init, [input.as_fd(), output.as_fd()]);
+    // Nobody may read it.
+    let _unheard = io::stderr().write_all(failure.text.as_bytes());
+    #[expect(clippy::exit, reason = "a copy must never return into the shim's loop")]
+    std::process::exit(failure.code.into())
+}
+
+/// The namespaces of a container that a probe enters; it is born in that of processes.
+const NAMESPACES: [&str; 5] = ["ipc", "uts", "net", "cgroup", "mnt"];
+
+fn become_probe(
+    bundle: &Bundle,
+    cgroup: &Cgroup,
+    init: Pid,
+    [input, output]: [BorrowedFd<'_>; 2],
+) -> Result<std::convert::Infallible, Failure> {
+    let step = |what: &'static str| {
+        move |e: rustix::io::Errno| format!("{what}: {}", errno_text(&e.into()))
+    };
+    sys::place_stdio([input, output, output]).map_err(|e| errno_text(&e))?;
+    // Nothing of the shim's comes along, from here on not for who can look at us either: that
+    // takes `CAP_SYS_PTRACE`, as with any runtime (CVE-2016-9962).
+    sys::close_everything_from(3);
+    rustix::process::setsid().map_err(step("make a session"))?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(step("forbid dumps"))?;
+    set_oom_score(bundle)?;
+    cgroup.join()?;
+    let mut held = Vec::new();
+    for name in NAMESPACES {
+        let path = format!("/proc/{}/ns/{name}", init.as_raw_nonzero());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        held.push(rustix::fs::open(path, flags, Mode::empty()).map_err(step("find a namespace"))?);
+    }
+    for namespace in held {
+        move_into_link_name_space(namespace.as_fd(), None).map_err(step("enter a namespace"))?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    process::run(bundle, [input.as_fd(), output.as_fd(), error.as_fd()])
+}
+
+fn set_oom_score(bundle: &Bundle) -> Result<(), String> {
+    fs::write("/proc/self/oom_score_adj", bundle.oom_score_adj.to_string())
+        .map_err(|e| format!("set oom_score_adj: {}", errno_text(&e)))
 }
 
 /// The program dies when its shim does. The shim may have died before we asked for that: then

@@ -29,7 +29,7 @@ use rustix::{
 
 use super::{
     cgroup::{Cgroup, Hierarchy},
-    copy, errno_text, names,
+    copy, errno_text, names, plain,
     resolve::{self, Missing},
 };
 use crate::{
@@ -125,7 +125,7 @@ pub(crate) fn build(bundle: &Bundle, groups: &Cgroup) -> Result<OwnedFd, String>
 fn open_shared(bundle: &Bundle) -> Result<Vec<(usize, OwnedFd)>, String> {
     let mut found = Vec::new();
     for (at, wanted) in bundle.mounts.iter().enumerate() {
-        let MountKind::Bind { source, propagation, recursive } = &wanted.kind else { continue };
+        let MountKind::Bind { source, propagation, recursive, .. } = &wanted.kind else { continue };
         if !matches!(propagation, Propagation::Shared | Propagation::RShared) {
             continue;
         }
@@ -146,8 +146,9 @@ fn open_shared(bundle: &Bundle) -> Result<Vec<(usize, OwnedFd)>, String> {
     Ok(found)
 }
 
-/// Mounts image and writable layer on `dir/rootfs`. Short links in `dir/l` stand for the layers,
-/// for all options of a mount must fit into one page, and a path may hold a comma.
+/// Mounts image and writable layer on `dir/rootfs`; where overlayfs can not, a copy of the image in
+/// the writable layer's place. Short links in `dir/l` stand for the layers, for all options of a
+/// mount must fit into one page, and a path may hold a comma.
 fn overlay(bundle: &Bundle) -> Result<OwnedFd, String> {
     let mut lower: Vec<PathBuf> = bundle.root.layers.iter().rev().cloned().collect();
     let empty = bundle.dir.join("empty");
@@ -181,11 +182,22 @@ fn overlay(bundle: &Bundle) -> Result<OwnedFd, String> {
     let options = CString::new(options).map_err(|_| "bad layer path".to_owned())?;
     let root = bundle.dir.join("rootfs");
     let open = || -> io::Result<OwnedFd> {
-        mount("overlay", &root, "overlay", MountFlags::empty(), options.as_c_str())?;
+        let fit = plain::marks(&writable.join("work"));
+        let mounted = fit.and_then(|()| {
+            mount("overlay", &root, "overlay", MountFlags::empty(), options.as_c_str())
+        });
         std::env::set_current_dir("/")?;
+        match mounted {
+            Err(e) if fit.is_err() || plain::is_unfit(e) => {
+                let upper = writable.join("upper");
+                plain::merge(&bundle.root.layers, &upper)?;
+                mount_bind(&upper, &root)?;
+            }
+            result => result?,
+        }
         resolve::host(&root)
     };
-    open().map_err(|e| failed("mount the overlay root", &e))
+    open().map_err(|e| failed("mount the root file system", &e))
 }
 
 struct Tree<'a> {
@@ -389,11 +401,14 @@ impl Tree<'_> {
 
     fn user_mount(&self, wanted: &BundleMount, shared: Option<BorrowedFd<'_>>) -> io::Result<()> {
         match &wanted.kind {
-            MountKind::Bind { source, propagation, recursive } => {
+            MountKind::Bind { source, propagation, recursive, populate } => {
                 // The agent has followed its links, and checked where they lead.
                 let from = resolve::host_without_links(source)?;
                 let folder = is_folder(&from)?;
                 let place = self.target(&wanted.target, folder)?;
+                if *populate && folder {
+                    fill(place.as_fd(), from.as_fd())?;
+                }
                 if let Some(tree) = shared {
                     if wanted.read_only {
                         sys::mount_read_only_recursive(tree)?;
@@ -414,21 +429,26 @@ impl Tree<'_> {
                     },
                 )
             }
-            MountKind::Volume { source, populate, anonymous: _ } => {
+            MountKind::Volume { source, subpath, populate, anonymous: _ } => {
                 fs::create_dir_all(source)?;
-                let place = self.target(&wanted.target, true)?;
-                if *populate && fs::read_dir(source)?.next().is_none() {
-                    copy::tree(place.as_fd(), source).or_else(|e| {
-                        // Half a copy would be taken for a filled volume the next time.
-                        copy::clear(source)?;
-                        Err(e)
-                    })?;
+                let (whole, _) = open_source(source)?;
+                // Whoever else uses the volume may have put links there: none leads out of it.
+                let from = match subpath.as_str() {
+                    "" => whole,
+                    path => resolve::inside(whole.as_fd(), path).map_err(|e| {
+                        let reason = errno_text(&e);
+                        io::Error::new(e.kind(), format!("subpath {path} of the volume: {reason}"))
+                    })?,
+                };
+                let folder = is_folder(&from)?;
+                let place = self.target(&wanted.target, folder)?;
+                if *populate && folder {
+                    fill(place.as_fd(), from.as_fd())?;
                 }
-                let (from, _) = open_source(source)?;
                 self.bind(
                     from.as_fd(),
                     place.as_fd(),
-                    true,
+                    folder,
                     &Bind {
                         recursive: true,
                         private: true,
@@ -437,9 +457,12 @@ impl Tree<'_> {
                     },
                 )
             }
-            MountKind::Tmpfs { size_bytes, mode, exec } => {
+            MountKind::Tmpfs { size_bytes, mode, exec, owner, populate } => {
                 let place = self.target(&wanted.target, true)?;
                 let mut options = format!("mode={:o}", mode.unwrap_or(0o1777));
+                if let Some((uid, gid)) = owner {
+                    options.push_str(&format!(",uid={uid},gid={gid}"));
+                }
                 if let Some(bytes) = size_bytes {
                     options.push_str(&format!(",size={bytes}"));
                 }
@@ -451,7 +474,16 @@ impl Tree<'_> {
                 if wanted.read_only {
                     flags |= MountFlags::RDONLY;
                 }
-                mount("tmpfs", self.stage(), "tmpfs", flags, options.as_c_str())?;
+                if *populate {
+                    let writable = flags - MountFlags::RDONLY;
+                    mount("tmpfs", self.stage(), "tmpfs", writable, options.as_c_str())?;
+                    let staged = resolve::host(&self.stage())?;
+                    fill(place.as_fd(), staged.as_fd())?;
+                    let flags = MountFlags::BIND | flags;
+                    mount_remount(resolve::name_of(staged.as_fd()), flags, "")?;
+                } else {
+                    mount("tmpfs", self.stage(), "tmpfs", flags, options.as_c_str())?;
+                }
                 self.place(&self.stage(), place.as_fd())
             }
         }
@@ -634,8 +666,21 @@ fn open_source(path: &Path) -> io::Result<(OwnedFd, bool)> {
     Ok((fd, folder))
 }
 
-fn is_folder(fd: &OwnedFd) -> io::Result<bool> {
+fn is_folder(fd: &impl AsFd) -> io::Result<bool> {
     Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
+}
+
+/// Copies what the image has at `image` to the folder `volume`, if that is empty.
+fn fill(image: BorrowedFd<'_>, volume: BorrowedFd<'_>) -> io::Result<()> {
+    let volume = PathBuf::from(resolve::name_of(volume));
+    if !is_folder(&image)? || fs::read_dir(&volume)?.next().is_some() {
+        return Ok(());
+    }
+    copy::tree(image, &volume).or_else(|e| {
+        // Half a copy would be taken for a filled volume the next time.
+        copy::clear(&volume)?;
+        Err(e)
+    })
 }
 
 /// Hides and protects parts of `/proc` and `/sys`, and makes the root read-only when asked.

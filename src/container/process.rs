@@ -5,16 +5,14 @@ use std::{
     ffi::CString,
     fs, io,
     io::Read as _,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::OpenOptionsExt,
-    },
+    os::{fd::BorrowedFd, unix::fs::OpenOptionsExt},
     path::Path,
 };
 
 use rustix::{
     fs::{Access, FileType, Gid, OFlags, Uid, access},
     process::{Pid, Signal, WaitOptions, WaitStatus},
+    termios::{isatty, tcsetpgrp},
     thread::{
         CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
         set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -22,7 +20,7 @@ use rustix::{
 };
 
 use super::{
-    Failure, Stdio, errno_text,
+    Failure, errno_text,
     resolve::{self, Missing},
     seccomp,
     user::{self, User},
@@ -52,7 +50,7 @@ pub(crate) fn make_cwd(bundle: &Bundle, root: BorrowedFd<'_>) {
 }
 
 /// Gives up what the container must not have, and becomes its program.
-pub(crate) fn run(bundle: &Bundle, stdio: &Stdio) -> Result<Infallible, Failure> {
+pub(crate) fn run(bundle: &Bundle, stdio: [BorrowedFd<'_>; 3]) -> Result<Infallible, Failure> {
     let user = user::resolve(
         &bundle.user,
         &bundle.groups,
@@ -79,7 +77,7 @@ pub(crate) fn run(bundle: &Bundle, stdio: &Stdio) -> Result<Infallible, Failure>
     let env = env.iter().map(|v| c(v)).collect::<Result<Vec<_>, _>>()?;
     sys::close_on_exec_from(3);
     if bundle.init {
-        become_init()?;
+        become_init(bundle.tty)?;
     }
     sys::reset_signals();
     let error = sys::exec(&path, &argv, &env);
@@ -103,18 +101,17 @@ fn account_file(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The user must be able to open `/dev/stdout` again.
-fn place_stdio(stdio: &Stdio, user: &User) -> Result<(), Failure> {
-    let all = [&stdio.input, &stdio.output, &stdio.error];
+/// The user must be able to open `/dev/stdout` again. What belongs to the host keeps its owner.
+fn place_stdio(all: [BorrowedFd<'_>; 3], user: &User) -> Result<(), Failure> {
     for fd in all {
         let pipe = rustix::fs::fstat(fd)
             .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
-        if pipe {
+        if pipe || isatty(fd) {
             rustix::fs::fchown(fd, Some(Uid::from_raw(user.uid)), None)
                 .map_err(|e| failed("give the output to the user", &e.into()))?;
         }
     }
-    sys::place_stdio(all.map(AsFd::as_fd)).map_err(|e| failed("place input and output", &e))
+    sys::place_stdio(all).map_err(|e| failed("place input and output", &e))
 }
 
 fn give_up_rights(bundle: &Bundle, user: &User) -> Result<(), Failure> {
@@ -223,15 +220,20 @@ fn not_run(program: &str, error: &io::Error) -> Failure {
 
 /// Stays behind as process 1: reaps, forwards signals, and ends as the program does, which is
 /// the copy that returns from here.
-fn become_init() -> Result<(), Failure> {
+fn become_init(tty: bool) -> Result<(), Failure> {
     sys::block_signals().map_err(|e| failed("block signals", &e))?;
     let child = sys::fork_in_container().map_err(|e| failed("start the program", &e))?;
     let Some(child) = child else {
         // Of its own, so that a signal to the group does not come back to init.
         rustix::process::setpgid(None, None).map_err(|e| failed("set the group", &e.into()))?;
+        if tty {
+            // Who is not in the group of the terminal can not read from it.
+            tcsetpgrp(io::stdin(), rustix::process::getpgrp())
+                .map_err(|e| failed("take the terminal", &e.into()))?;
+        }
         return Ok(());
     };
-    sys::close_everything();
+    sys::close_everything_from(0);
     let code = loop {
         let signal = sys::wait_for_signal();
         if signal == Signal::CHILD.as_raw() {

@@ -104,6 +104,23 @@ pub(crate) fn resolve(
     Ok(found)
 }
 
+/// For the fuzzer: `user[:group]`, a further group, and both account files, split at zero bytes.
+/// Whoever is found is nobody that the kernel reads as "no change", and root only when asked.
+pub(crate) fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut parts = text.splitn(4, '\0');
+    let mut next = || parts.next().unwrap_or_default();
+    let (spec, more, passwd, group) = (next(), next().to_owned(), next(), next());
+    let Ok(user) = resolve(spec, &[more], passwd, group) else { return };
+    assert!(user.uid <= ID_MAX && user.groups.iter().all(|gid| *gid <= ID_MAX), "{user:?}");
+    assert_eq!(user.groups.first(), Some(&user.gid), "the own group comes first");
+    assert!(!user.home.is_empty(), "there is always a home");
+    let name = spec.split(':').next().unwrap_or_default();
+    let asked = name.is_empty() || number(name) == Some(0);
+    let listed = accounts(passwd).any(|account| account.name == name && account.uid == 0);
+    assert!(user.uid != 0 || asked || listed, "{name:?} became root");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

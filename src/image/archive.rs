@@ -2,6 +2,7 @@
 //!
 //! An archive is read once, for it may be a pipe, and its parts come in any order: they are
 //! spooled into the store's temporary folder, with their digests, and put together afterwards.
+//! An OCI layout that lies unpacked in a folder is read where it is.
 //! Sources: moby `image/tarexport`; OCI image-spec `image-layout.md`.
 
 use std::{
@@ -17,7 +18,7 @@ use super::{
     child::{Install, verify},
     digest::{Digest, HashReader},
     layer::LayerError,
-    manifest::{Descriptor, Document, Index, Manifest, ManifestError},
+    manifest::{Descriptor, Document, Index, IndexEntry, Manifest, ManifestError},
     packing::Unpacked,
     pull::PullError,
     reference::Reference,
@@ -30,8 +31,24 @@ use crate::limits::{
 };
 
 /// The parts of an archive.
-pub(super) struct Spool {
+pub(super) struct Spool<'a> {
     members: BTreeMap<String, Member>,
+    /// Where they lie until this is dropped, when they are copies.
+    _copies: Option<Copies<'a>>,
+}
+
+/// A temporary folder of a store.
+struct Copies<'a> {
+    store: &'a Store,
+    folder: PathBuf,
+}
+
+impl Drop for Copies<'_> {
+    fn drop(&mut self) {
+        if let Err(e) = self.store.remove_tree(&self.folder) {
+            log::warn!("copies of an archive stay path={} error={e}", self.folder.display());
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -55,12 +72,13 @@ struct SavedImage {
     layers: Option<Vec<String>>,
 }
 
-impl Spool {
+impl<'a> Spool<'a> {
     /// Reads the archive at `path` into a temporary folder of `store`.
-    pub(super) fn read(path: &Path, store: &Store) -> Result<Self, PullError> {
+    pub(super) fn read(path: &Path, store: &'a Store) -> Result<Self, PullError> {
         let failed = |source| PullError::Archive { path: path.to_owned(), source };
         let malformed = |e| PullError::Layer(LayerError::Tar(e));
         let folder = store.temporary_folder().map_err(PullError::Store)?;
+        let copies = Copies { store, folder: folder.clone() };
         let file = File::open(path).map_err(failed)?;
         let plain = HashReader::new(Unpacked::new(file).map_err(failed)?, LAYER_MAX_BYTES);
         let mut archive = Archive::new(plain);
@@ -95,7 +113,60 @@ impl Spool {
             };
             members.insert(name, member);
         }
-        Ok(Self { members })
+        Ok(Self { members, _copies: Some(copies) })
+    }
+
+    /// Takes an OCI layout in a folder as it is. The names of its blobs are believed only until
+    /// they are read.
+    pub(super) fn layout(folder: &Path) -> Result<Self, PullError> {
+        let failed = |source| PullError::Archive { path: folder.to_owned(), source };
+        let mut members = BTreeMap::new();
+        let path = folder.join("index.json");
+        let index = std::fs::read(&path).map_err(failed)?;
+        let (digest, size) = (Digest::of(&index), index.len() as u64);
+        members.insert("index.json".to_owned(), Member::File { path, digest, size });
+        for entry in std::fs::read_dir(folder.join("blobs/sha256")).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let Some(digest) = name.to_str().and_then(|name| Digest::from_hex(name).ok()) else {
+                continue;
+            };
+            if ARCHIVE_MEMBERS_MAX <= members.len() {
+                return Err(too_many(members.len() + 1, ARCHIVE_MEMBERS_MAX));
+            }
+            let size = entry.metadata().map_err(failed)?.len();
+            let member = Member::File { path: entry.path(), digest: digest.clone(), size };
+            members.insert(blob_name(&digest), member);
+        }
+        Ok(Self { members, _copies: None })
+    }
+
+    /// Puts the image that `reference` means into the store, under that name. Returns its
+    /// manifest; none when the layout does not have it.
+    pub(super) fn install_named(
+        &self,
+        reference: &Reference,
+        install: &mut Install<'_>,
+    ) -> Result<Option<Digest>, PullError> {
+        let Document::Index(index) = self.index()? else { return Ok(None) };
+        let named = |entry: &IndexEntry| {
+            let name = entry.name.as_deref().and_then(|name| Reference::parse(name).ok());
+            let same = name.is_some_and(|name| {
+                (name.domain(), name.path()) == (reference.domain(), reference.path())
+                    && name.tag().unwrap_or("latest") == reference.tag().unwrap_or("latest")
+            });
+            reference.digest().map_or(same, |digest| *digest == entry.manifest.digest)
+        };
+        let entries: Vec<IndexEntry> = index.entries.into_iter().filter(named).collect();
+        let Some(target) = entries.first().map(|entry| entry.manifest.digest.clone()) else {
+            return Ok(None);
+        };
+        let (bytes, manifest) = self.choose(&Index { entries }, install, 0)?;
+        let config = self.small(&blob_name(&manifest.config.digest), IMAGE_CONFIG_MAX_BYTES)?;
+        let id = self.unpack(install, &bytes, &manifest, &config)?;
+        let digest = Digest::of(&bytes);
+        install.name(&reference.canonical(), target, &digest, &id)?;
+        Ok(Some(digest))
     }
 
     /// Puts every image of the archive into the store. Returns their names, and the digest of the
@@ -152,10 +223,7 @@ impl Spool {
     }
 
     fn oci(&self, install: &mut Install<'_>) -> Result<(Vec<String>, Digest), PullError> {
-        let json = self
-            .small("index.json", MANIFEST_MAX_BYTES)
-            .map_err(|_| missing("manifest.json or index.json"))?;
-        let Document::Index(index) = Document::parse(&json).map_err(PullError::Manifest)? else {
+        let Document::Index(index) = self.index()? else {
             return Err(missing("an index in index.json"));
         };
         let mut groups: BTreeMap<Option<String>, Index> = BTreeMap::new();
@@ -174,6 +242,13 @@ impl Spool {
             last = Some(Digest::of(&bytes));
         }
         last.map(|last| (names, last)).ok_or_else(|| missing("an image in index.json"))
+    }
+
+    fn index(&self) -> Result<Document, PullError> {
+        let json = self
+            .small("index.json", MANIFEST_MAX_BYTES)
+            .map_err(|_| missing("manifest.json or index.json"))?;
+        Document::parse(&json).map_err(PullError::Manifest)
     }
 
     fn choose(
@@ -203,21 +278,7 @@ impl Spool {
         tags: &[String],
         names: &mut Vec<String>,
     ) -> Result<(), PullError> {
-        let by_digest: BTreeMap<&Digest, &PathBuf> = self
-            .members
-            .values()
-            .filter_map(|member| match member {
-                Member::File { path, digest, .. } => Some((digest, path)),
-                Member::Link(_) => None,
-            })
-            .collect();
-        let id = install.image(bytes, manifest, config, &mut |layer| {
-            let path =
-                by_digest.get(&layer.digest).ok_or_else(|| missing(&blob_name(&layer.digest)))?;
-            let file = File::open(path)
-                .map_err(|source| PullError::Archive { path: (*path).clone(), source })?;
-            Ok(Box::new(file))
-        })?;
+        let id = self.unpack(install, bytes, manifest, config)?;
         let manifest = Digest::of(bytes);
         let before = names.len();
         for tag in tags {
@@ -232,6 +293,30 @@ impl Spool {
             names.push(id.to_string());
         }
         Ok(())
+    }
+
+    fn unpack(
+        &self,
+        install: &mut Install<'_>,
+        bytes: &[u8],
+        manifest: &Manifest,
+        config: &[u8],
+    ) -> Result<Digest, PullError> {
+        let by_digest: BTreeMap<&Digest, &PathBuf> = self
+            .members
+            .values()
+            .filter_map(|member| match member {
+                Member::File { path, digest, .. } => Some((digest, path)),
+                Member::Link(_) => None,
+            })
+            .collect();
+        install.image(bytes, manifest, config, &mut |layer| {
+            let path =
+                by_digest.get(&layer.digest).ok_or_else(|| missing(&blob_name(&layer.digest)))?;
+            let file = File::open(path)
+                .map_err(|source| PullError::Archive { path: (*path).clone(), source })?;
+            Ok(Box::new(file))
+        })
     }
 
     fn small(&self, name: &str, max: usize) -> Result<Vec<u8>, PullError> {

@@ -10,7 +10,7 @@
 
 use std::{
     io::{self, Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -25,15 +25,19 @@ use super::{
     digest::{Digest, HashReader},
     layer::{LayerError, unpack},
     manifest::{Configuration, Descriptor, Manifest},
-    protocol::{FetchEvent, FetchRequest, What, read_request, write_event},
+    protocol::{FetchEvent, FetchFailure, FetchRequest, What, read_request, write_event},
     pull::PullError,
     reference::Reference,
     remote,
-    store::{NameRecord, Store},
+    store::{NameRecord, Store, StoreError},
+    sums::Sums,
     tar::TarError,
 };
 use crate::{
-    limits::{FETCH_PROGRESS_PAUSE, LAYER_MAX_PACKED_BYTES},
+    limits::{
+        FETCH_PROGRESS_PAUSE, LAYER_FREE_BYTES, LAYER_MAX_BYTES, LAYER_MAX_PACKED_BYTES,
+        LAYER_RATIO_MAX,
+    },
     model::Platform,
 };
 
@@ -69,24 +73,60 @@ pub fn fetch_main() -> ExitCode {
 
 fn run(request: &FetchRequest, out: &mut dyn Write) -> Result<(Vec<String>, Digest), PullError> {
     let store = Store::open(&request.store).map_err(PullError::Store)?;
+    let store = store.over(&request.additional_stores);
     let _lock = store.lock_to_fetch().map_err(PullError::Store)?;
     let rate = match &request.what {
         What::Pull { registries, .. } => registries.bytes_per_second,
         What::Load { .. } => None,
     };
-    let flow = Arc::new(Flow::new(rate));
-    let mut install =
-        Install { store: &store, platform: &request.platform, flow, told: Duration::ZERO, out };
+    let mut install = Install {
+        store: &store,
+        platform: &request.platform,
+        flow: Arc::new(Flow::new(rate)),
+        told: Duration::ZERO,
+        quota: request.quota_bytes,
+        loaded: matches!(request.what, What::Load { .. }),
+        out,
+    };
     match &request.what {
         What::Pull { reference, auth, registries } => {
             let image = Reference::parse(reference).map_err(PullError::Reference)?;
+            // What a digest names is the same everywhere; a tag is the registry's to say.
+            if image.digest().is_some()
+                && let Some(manifest) = preloaded(request, &image, &mut install)?
+            {
+                return Ok((vec![image.to_string()], manifest));
+            }
             let given = Credentials::read(auth.expose());
             let settings = Arc::new(registries.clone());
-            let manifest = remote::pull(&image, given, &settings, &request.store, &mut install)?;
+            let pulled = remote::pull(&image, given, &settings, &request.store, &mut install);
+            let manifest = match pulled {
+                Err(e) if e.kind() == FetchFailure::Unreachable => {
+                    preloaded(request, &image, &mut install)?.ok_or(e)
+                }
+                result => result,
+            }?;
             Ok((vec![image.to_string()], manifest))
         }
+        What::Load { archive } if archive.is_dir() => Spool::layout(archive)?.install(&mut install),
         What::Load { archive } => Spool::read(archive, &store)?.install(&mut install),
     }
+}
+
+/// Takes the image out of an OCI layout of `additional-image-stores`, when one has it.
+fn preloaded(
+    request: &FetchRequest,
+    image: &Reference,
+    install: &mut Install<'_>,
+) -> Result<Option<Digest>, PullError> {
+    for folder in &request.additional_stores {
+        if folder.join("index.json").exists()
+            && let Some(manifest) = Spool::layout(folder)?.install_named(image, install)?
+        {
+            return Ok(Some(manifest));
+        }
+    }
+    Ok(None)
 }
 
 /// Fails unless `bytes` have this digest.
@@ -109,6 +149,8 @@ pub(super) struct Install<'a> {
     pub(super) flow: Arc<Flow>,
     /// When progress was last told, from the start of the flow.
     told: Duration,
+    quota: Option<u64>,
+    loaded: bool,
     out: &'a mut dyn Write,
 }
 
@@ -123,7 +165,7 @@ impl Install<'_> {
     ) -> Result<Digest, PullError> {
         let config = self.check(manifest, config_bytes)?;
         for (layer, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
-            if !self.store.has_layer(diff_id) {
+            if !self.store.has_sound_layer(diff_id) {
                 self.flow.expect(layer.size);
                 let flow = Arc::clone(&self.flow);
                 let mut stream = Counted { inner: open(layer)?, flow };
@@ -170,6 +212,7 @@ impl Install<'_> {
             target,
             manifest: manifest.clone(),
             id: id.clone(),
+            loaded: self.loaded,
         };
         self.store.publish_name(&record).map_err(PullError::Store)
     }
@@ -181,10 +224,46 @@ impl Install<'_> {
         diff_id: &Digest,
         stream: &mut dyn Read,
     ) -> Result<UnpackedLayer, PullError> {
+        let room = match self.quota {
+            Some(quota) => {
+                let used = self.store.layers_bytes().map_err(PullError::Store)?;
+                quota.saturating_sub(used)
+            }
+            None => u64::MAX,
+        };
+        let ratio = layer.size.saturating_mul(LAYER_RATIO_MAX).max(LAYER_FREE_BYTES);
+        let max = ratio.min(LAYER_MAX_BYTES);
         let tree = self.store.temporary_folder().map_err(PullError::Store)?;
+        let result = self.unpack_into(&tree, max.min(room), layer, diff_id, stream);
+        let result = match (result, self.quota) {
+            (Err(PullError::Layer(LayerError::TooLarge { .. })), Some(quota)) if room < max => {
+                Err(PullError::Store(StoreError::Quota { quota }))
+            }
+            (result, _) => result,
+        };
+        match result {
+            Ok(sums) => Ok(UnpackedLayer { tree, sums }),
+            Err(e) => {
+                // The next fetch would sweep it; until then it would fill the disk.
+                if let Err(leftover) = self.store.remove_tree(&tree) {
+                    log::warn!("leftover of a fetch stays path={} {leftover}", tree.display());
+                }
+                Err(e)
+            }
+        }
+    }
+
+    fn unpack_into(
+        &mut self,
+        tree: &Path,
+        max: u64,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        stream: &mut dyn Read,
+    ) -> Result<Sums, PullError> {
         let watched = Watched { inner: stream, install: self };
         let mut packed = HashReader::new(watched, layer.size.min(LAYER_MAX_PACKED_BYTES));
-        let (found_diff_id, bytes) = unpack(&mut packed, &tree)
+        let (found_diff_id, sums) = unpack(&mut packed, tree, max)
             .and_then(|unpacked| {
                 let read = |e| LayerError::Tar(TarError::Read(e));
                 packed.drain().map_err(read).map(|()| unpacked)
@@ -196,12 +275,12 @@ impl Install<'_> {
                 return Err(PullError::Digest { expected: expected.clone(), found });
             }
         }
-        Ok(UnpackedLayer { tree, bytes })
+        Ok(sums)
     }
 
     /// Makes an unpacked layer durable, then visible.
     pub(super) fn publish(&self, layer: UnpackedLayer, diff_id: &Digest) -> Result<(), PullError> {
-        self.store.publish_layer(&layer.tree, diff_id, layer.bytes).map_err(PullError::Store)
+        self.store.publish_layer(&layer.tree, diff_id, &layer.sums).map_err(PullError::Store)
     }
 
     /// Tells how far the image is, now and then. Without a listener there is no reason to go on.
@@ -220,7 +299,7 @@ impl Install<'_> {
 /// A layer that is verified and not visible yet.
 pub(super) struct UnpackedLayer {
     tree: PathBuf,
-    bytes: u64,
+    sums: Sums,
 }
 
 /// Counts what comes out of an archive.

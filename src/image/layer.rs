@@ -1,19 +1,22 @@
 //! Unpacks one layer into a tree of its own, fit to be a `lowerdir` of overlayfs.
 //!
 //! One pass: unpack, hash, parse, write. Names resolve within the tree ([`Tree`]); whiteouts
-//! become what overlayfs understands. It refuses what it does not know. Extended attributes are
-//! kept for files and folders only, and only those that a container may have set: `user.*`,
-//! `security.capability` and POSIX ACLs. Attributes of overlayfs itself would redirect names.
+//! become what overlayfs understands, or stay files named `.wh.…` where the storage can not hold
+//! that (no overlayfs lies over such a storage; `container::plain` reads them). It refuses what
+//! it does not know. Extended attributes are kept for files and folders only, and only those
+//! that a container may have set: `user.*`, `security.capability` and POSIX ACLs; as with Docker
+//! a storage without them goes without. Attributes of overlayfs itself would redirect names.
 //! Sources: OCI image-spec `layer.md`; kernel `Documentation/filesystems/overlayfs.rst`.
 
 use core::fmt;
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::fd::{AsFd, BorrowedFd},
     path::Path,
 };
 
+use flate2::Crc;
 use rustix::{
     fs::{
         AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
@@ -25,10 +28,17 @@ use rustix::{
 use super::{
     digest::{Digest, HashReader},
     packing::Unpacked,
+    sums::{self, Sums},
     tar::{Archive, Entry, EntryKind, TarError},
     tree::{Found, Tree, look, make_folder},
 };
-use crate::limits::{LAYER_DIRS_MAX_BYTES, LAYER_ENTRIES_MAX, LAYER_MAX_BYTES};
+use crate::limits::{LAYER_DEPTH_MAX, LAYER_DIRS_MAX_BYTES, LAYER_ENTRIES_MAX};
+
+/// How names of whiteouts begin.
+const WHITEOUT: &[u8] = b".wh.";
+
+/// The whiteout of everything below a folder.
+const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Why a layer is not unpacked.
 #[derive(Debug)]
@@ -47,6 +57,16 @@ pub(super) enum LayerError {
     },
     /// More than [`LAYER_ENTRIES_MAX`] entries, or too many folder names.
     TooMany,
+    /// Folders in each other beyond [`LAYER_DEPTH_MAX`].
+    TooDeep {
+        /// The path, made printable.
+        path: String,
+    },
+    /// More bytes than allowed: holes of sparse files count, too.
+    TooLarge {
+        /// The bound.
+        max: u64,
+    },
     /// The kernel refused to make an entry.
     Entry {
         /// The path, made printable.
@@ -63,6 +83,12 @@ impl fmt::Display for LayerError {
             Self::Escape { path } => write!(f, "layer has an entry outside of its root: {path}"),
             Self::Whiteout { path } => write!(f, "layer has a malformed whiteout: {path}"),
             Self::TooMany => write!(f, "layer has more than {LAYER_ENTRIES_MAX} entries"),
+            Self::TooDeep { path } => {
+                write!(f, "layer has folders deeper than {LAYER_DEPTH_MAX}: {path}")
+            }
+            Self::TooLarge { max } => {
+                write!(f, "layer has more than {max} bytes unpacked, too many for its size")
+            }
             Self::Entry { path, .. } => write!(f, "layer entry can not be written: {path}"),
         }
     }
@@ -73,38 +99,70 @@ impl core::error::Error for LayerError {
         match self {
             Self::Tar(cause) => Some(cause),
             Self::Entry { source, .. } => Some(source),
-            Self::Escape { .. } | Self::Whiteout { .. } | Self::TooMany => None,
+            Self::Escape { .. }
+            | Self::Whiteout { .. }
+            | Self::TooMany
+            | Self::TooDeep { .. }
+            | Self::TooLarge { .. } => None,
         }
     }
 }
 
-/// Unpacks `source`, packed or not, into the empty folder `path`.
-/// Returns the diff id and the number of unpacked bytes.
+/// Unpacks `source`, packed or not, into the empty folder `path`; at most `max` bytes.
+/// Returns the diff id and the sums of what is there now.
 ///
 /// # Errors
 /// [`LayerError`]; the folder holds a part of the layer then.
-pub(super) fn unpack(source: impl Read, path: &Path) -> Result<(Digest, u64), LayerError> {
+pub(super) fn unpack(
+    source: impl Read,
+    path: &Path,
+    max: u64,
+) -> Result<(Digest, Sums), LayerError> {
     let tree = Tree::open(path).map_err(|e| failed(b".", e.into()))?;
-    unpack_into(source, &tree)
+    unpack_into(source, &tree, max)
 }
 
-fn unpack_into(source: impl Read, tree: &Tree) -> Result<(Digest, u64), LayerError> {
+fn unpack_into(source: impl Read, tree: &Tree, max: u64) -> Result<(Digest, Sums), LayerError> {
+    unpack_at_most(source, tree, max).map_err(|error| {
+        let beyond = matches!(&error, LayerError::Tar(TarError::Read(e))
+            if e.kind() == io::ErrorKind::FileTooLarge);
+        if beyond { LayerError::TooLarge { max } } else { error }
+    })
+}
+
+fn unpack_at_most(source: impl Read, tree: &Tree, max: u64) -> Result<(Digest, Sums), LayerError> {
     let read = |e| LayerError::Tar(TarError::Read(e));
-    let plain = HashReader::new(Unpacked::new(source).map_err(read)?, LAYER_MAX_BYTES);
+    let plain = HashReader::new(Unpacked::new(source).map_err(read)?, max);
     let mut archive = Archive::new(plain);
-    let mut layer = Layer { tree, folders: Vec::new(), folder_bytes: 0 };
+    let mut layer =
+        Layer { tree, folders: Vec::new(), folder_bytes: 0, content: Some(0), bytes: 0 };
     let mut count = 0;
     while let Some(entry) = archive.next_entry().map_err(LayerError::Tar)? {
         count += 1;
         if LAYER_ENTRIES_MAX < count {
             return Err(LayerError::TooMany);
         }
+        layer.bytes = layer.bytes.saturating_add(entry.size);
+        if max < layer.bytes {
+            return Err(LayerError::TooLarge { max });
+        }
         layer.apply(&entry, &mut archive)?;
     }
     layer.finish()?;
+    let content = layer.content;
     let mut plain = archive.into_inner();
     plain.drain().map_err(read)?;
-    Ok(plain.finish())
+    let (diff_id, bytes) = plain.finish();
+    let root = tree.folder(&[]).map_err(|e| failed(b".", e.into()))?;
+    let shape = sums::shape(root.as_fd()).map_err(|e| {
+        // The names of entries are short; links may lead on to deeper places.
+        if e.kind() == io::ErrorKind::InvalidData {
+            LayerError::TooDeep { path: ".".to_owned() }
+        } else {
+            failed(b".", e)
+        }
+    })?;
+    Ok((diff_id, Sums { bytes, shape, content }))
 }
 
 /// A layer in the making.
@@ -113,11 +171,18 @@ struct Layer<'a> {
     /// Times of folders, set at the end because each new name in them changes them.
     folders: Vec<(Vec<u8>, Timestamps)>,
     folder_bytes: usize,
+    /// Sum of the files' contents; lost when a file is replaced, for what it was is gone.
+    content: Option<u64>,
+    /// Bytes of files so far.
+    bytes: u64,
 }
 
 impl Layer<'_> {
     fn apply(&mut self, entry: &Entry, content: &mut impl Read) -> Result<(), LayerError> {
         let names = clean(&entry.path)?;
+        if LAYER_DEPTH_MAX < names.len() {
+            return Err(LayerError::TooDeep { path: printable(&entry.path) });
+        }
         let Some((name, parents)) = names.split_last() else {
             return if entry.kind == EntryKind::Folder {
                 self.root(entry)
@@ -126,7 +191,7 @@ impl Layer<'_> {
             };
         };
         let fail = |e: Errno| failed(&entry.path, e.into());
-        if *name == b".wh..wh..opq" {
+        if *name == OPAQUE {
             let parent = self.tree.folder_or_make(parents).map_err(fail)?;
             return set_opaque(parent.as_fd()).map_err(fail);
         }
@@ -134,7 +199,7 @@ impl Layer<'_> {
         if names.first().is_some_and(|first| first.starts_with(b".wh..wh.")) {
             return Ok(());
         }
-        if let Some(hidden) = name.strip_prefix(b".wh.") {
+        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
             if matches!(hidden, b"" | b"." | b"..") {
                 return Err(LayerError::Whiteout { path: printable(&entry.path) });
             }
@@ -168,7 +233,7 @@ impl Layer<'_> {
     }
 
     fn make(
-        &self,
+        &mut self,
         entry: &Entry,
         parent: BorrowedFd<'_>,
         name: &[u8],
@@ -195,6 +260,7 @@ impl Layer<'_> {
         let keep = found == Some(Found::Folder) && entry.kind == EntryKind::Folder;
         if found.is_some() && !keep {
             clear(parent, name, found).map_err(|e| failed(&entry.path, e))?;
+            self.content = None;
         }
         let device = |kind| {
             let (major, minor) = entry.device;
@@ -206,7 +272,8 @@ impl Layer<'_> {
         match entry.kind {
             EntryKind::File => {
                 let mut file = Tree::create_file(parent, name).map_err(fail)?;
-                copy(content, &mut file, entry)?;
+                let sum = copy(content, &mut file, entry)?;
+                self.content = self.content.map(|content| content.wrapping_add(sum));
                 attributes(&file, entry).and_then(|()| futimens(&file, &times(entry))).map_err(fail)
             }
             EntryKind::Folder => {
@@ -216,7 +283,7 @@ impl Layer<'_> {
                 let folder = Tree::open_folder(parent, name).map_err(fail)?;
                 // A folder in the place of a whiteout hides what is below, too.
                 if found == Some(Found::Whiteout) {
-                    opaque(&folder).map_err(fail)?;
+                    mark_opaque(&folder).map_err(fail)?;
                 }
                 attributes(&folder, entry).map_err(fail)
             }
@@ -263,8 +330,8 @@ fn attributes(file: &File, entry: &Entry) -> Result<(), Errno> {
     for (name, value) in &entry.xattrs {
         if is_kept(name) {
             match fsetxattr(file, &name[..], value, XattrFlags::empty()) {
-                // A file system without user attributes or ACLs; Docker goes on, too.
-                Err(Errno::NOTSUP) if !name.starts_with(b"security.") => {}
+                // moby `pkg/archive/archive.go`, `createTarFile`.
+                Err(Errno::NOTSUP) => {}
                 result => result?,
             }
         }
@@ -280,21 +347,42 @@ fn is_kept(name: &[u8]) -> bool {
         )
 }
 
-fn opaque(folder: &File) -> Result<(), Errno> {
-    fsetxattr(folder, c"trusted.overlay.opaque", b"y", XattrFlags::empty())
+/// Hides everything of lower layers in the folder.
+fn mark_opaque(folder: &File) -> Result<(), Errno> {
+    match fsetxattr(folder, c"trusted.overlay.opaque", b"y", XattrFlags::empty()) {
+        Err(Errno::NOTSUP | Errno::PERM) => mark(folder.as_fd(), OPAQUE),
+        result => result,
+    }
 }
 
 fn set_opaque(folder: BorrowedFd<'_>) -> Result<(), Errno> {
-    opaque(&Tree::open_folder(folder, b".")?)
+    mark_opaque(&Tree::open_folder(folder, b".")?)
 }
 
 /// Hides `name` of lower layers. What this layer itself has there stays: whiteouts are about
 /// lower layers only, in whatever order they come (image-spec `layer.md`, "Whiteouts").
 fn hide(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match look(parent, name)? {
-        None => mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)),
-        Some(Found::Folder) => opaque(&Tree::open_folder(parent, name)?),
+        None => {
+            let kind = FileType::CharacterDevice;
+            match mknodat(parent, name, kind, Mode::empty(), makedev(0, 0)) {
+                // FAT; overlayfs itself.
+                Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {
+                    mark(parent, &[WHITEOUT, name].concat())
+                }
+                result => result,
+            }
+        }
+        Some(Found::Folder) => mark_opaque(&Tree::open_folder(parent, name)?),
         Some(Found::Whiteout | Found::Other) => Ok(()),
+    }
+}
+
+/// Leaves a mark as a file, for a storage without the marks of overlayfs.
+fn mark(folder: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match Tree::create_file(folder, name) {
+        Ok(_) | Err(Errno::EXIST) => Ok(()),
+        Err(e) => Err(e),
     }
 }
 
@@ -318,21 +406,48 @@ fn clear_folder(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(io::Error::from)
 }
 
-fn copy(content: &mut impl Read, file: &mut File, entry: &Entry) -> Result<(), LayerError> {
+/// Writes a file's content; gives its part of the layer's sum.
+fn copy(content: &mut impl Read, file: &mut File, entry: &Entry) -> Result<u64, LayerError> {
+    let whole = [(0, entry.size)];
     let mut buffer = [0; 32 << 10];
-    let mut left = entry.size;
-    while 0 < left {
-        let n = match content.read(&mut buffer) {
-            Ok(0) => return Err(LayerError::Tar(TarError::Truncated)),
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(LayerError::Tar(TarError::Read(e))),
-        };
-        let bytes = buffer.get(..n).unwrap_or_default();
-        file.write_all(bytes).map_err(|e| failed(&entry.path, e))?;
-        left = left.saturating_sub(n as u64);
+    let (mut crc, mut at) = (Crc::new(), 0);
+    for (offset, length) in entry.sparse.as_deref().unwrap_or(&whole) {
+        skip(&mut crc, offset.saturating_sub(at));
+        if at != *offset {
+            file.seek(SeekFrom::Start(*offset)).map_err(|e| failed(&entry.path, e))?;
+        }
+        let mut left = *length;
+        while 0 < left {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let n = match content.read(buffer.get_mut(..most).unwrap_or_default()) {
+                Ok(0) => return Err(LayerError::Tar(TarError::Truncated)),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(LayerError::Tar(TarError::Read(e))),
+            };
+            let bytes = buffer.get(..n).unwrap_or_default();
+            crc.update(bytes);
+            file.write_all(bytes).map_err(|e| failed(&entry.path, e))?;
+            left = left.saturating_sub(n as u64);
+        }
+        at = offset.saturating_add(*length);
     }
-    Ok(())
+    if entry.sparse.is_some() {
+        skip(&mut crc, entry.size.saturating_sub(at));
+        // The hole at the end.
+        file.set_len(entry.size).map_err(|e| failed(&entry.path, e))?;
+    }
+    Ok(sums::of_content(&crc, entry.size))
+}
+
+/// Counts the zeros of a hole.
+fn skip(crc: &mut Crc, mut zeros: u64) {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    while 0 < zeros {
+        let n = usize::try_from(zeros).unwrap_or(usize::MAX).min(ZEROS.len());
+        crc.update(ZEROS.get(..n).unwrap_or_default());
+        zeros = zeros.saturating_sub(n as u64);
+    }
 }
 
 /// The names of a path from the root; `..` is resolved as text, as Docker does.
@@ -377,223 +492,5 @@ fn failed(path: &[u8], source: io::Error) -> LayerError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::image::tree::Resolver;
-    use std::{
-        fs,
-        os::unix::fs::{FileTypeExt, MetadataExt},
-        path::PathBuf,
-    };
-
-    /// An outer folder with a file that must not change, and the layer's folder in it.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let path =
-                std::env::temp_dir().join(format!("edgeagent-layer-{name}-{}", std::process::id()));
-            fs::create_dir_all(path.join("root")).unwrap();
-            fs::write(path.join("outside"), "untouched").unwrap();
-            Self(path)
-        }
-
-        fn root(&self) -> PathBuf {
-            self.0.join("root")
-        }
-
-        fn assert_untouched(&self) {
-            assert_eq!(fs::read(self.0.join("outside")).unwrap(), b"untouched");
-            assert_eq!(fs::read_dir(&self.0).unwrap().count(), 2);
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
-
-    enum Item<'a> {
-        File(&'a str, &'a str),
-        Folder(&'a str),
-        Symlink(&'a str, &'a str),
-        Hard(&'a str, &'a str),
-    }
-    use Item::{File, Folder, Hard, Symlink};
-
-    /// A tar stream with names exactly as given, which the builder of the `tar` crate refuses.
-    fn stream(items: &[Item<'_>]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for item in items {
-            let (name, kind, link, content) = match *item {
-                File(name, content) => (name, tar::EntryType::Regular, "", content),
-                Folder(name) => (name, tar::EntryType::Directory, "", ""),
-                Symlink(name, to) => (name, tar::EntryType::Symlink, to, ""),
-                Hard(name, to) => (name, tar::EntryType::Link, to, ""),
-            };
-            let mut header = tar::Header::new_gnu();
-            let raw = header.as_old_mut();
-            raw.name[..name.len()].copy_from_slice(name.as_bytes());
-            raw.linkname[..link.len()].copy_from_slice(link.as_bytes());
-            header.set_entry_type(kind);
-            header.set_size(content.len() as u64);
-            header.set_mode(0o755);
-            header.set_uid(rustix::process::getuid().as_raw().into());
-            header.set_gid(rustix::process::getgid().as_raw().into());
-            header.set_mtime(1);
-            header.set_cksum();
-            bytes.extend_from_slice(header.as_bytes());
-            bytes.extend_from_slice(content.as_bytes());
-            bytes.resize(bytes.len().next_multiple_of(512), 0);
-        }
-        bytes.resize(bytes.len() + 1024, 0);
-        bytes
-    }
-
-    fn apply(scratch: &Scratch, resolver: Resolver, items: &[Item<'_>]) -> Result<(), LayerError> {
-        let bytes = stream(items);
-        let tree = Tree::with(&scratch.root(), resolver).map_err(|e| failed(b".", e.into()))?;
-        let (diff_id, size) = unpack_into(&bytes[..], &tree)?;
-        assert_eq!((diff_id, size), (Digest::of(&bytes), bytes.len() as u64));
-        Ok(())
-    }
-
-    #[expect(clippy::print_stdout, reason = "a skipped test says so")]
-    fn is_root() -> bool {
-        let root = rustix::process::geteuid().is_root();
-        if !root {
-            println!("skipped: devices and trusted attributes need root");
-        }
-        root
-    }
-
-    #[test]
-    fn nothing_is_written_outside_of_the_root() {
-        for resolver in [Resolver::Openat2, Resolver::Walk] {
-            let scratch = Scratch::new(&format!("escape-{resolver:?}"));
-            let up = "../".repeat(20);
-            let outside = scratch.0.join("outside");
-            let outside = outside.to_str().unwrap();
-            for items in [
-                vec![File("../outside", "bad")],
-                vec![File("a/../../outside", "bad")],
-                vec![Folder("..")],
-                vec![File(".", "bad")],
-                vec![File("/.", "bad")],
-                vec![File("x", "y"), Hard("h", "../outside")],
-                vec![File("../.wh.outside", "")],
-            ] {
-                let result = apply(&scratch, resolver, &items);
-                assert!(matches!(result, Err(LayerError::Escape { .. })), "{result:?}");
-                scratch.assert_untouched();
-            }
-            // Planted links lead to places below the root, or nowhere.
-            let climbing = format!("{up}etc");
-            for items in [
-                vec![Symlink("l", ".."), File("l/outside", "in")],
-                vec![Symlink("m", "../.."), Symlink("n", "m/.."), File("n/outside", "in")],
-                vec![File("/outside", "in")],
-                vec![Symlink("o", outside), File("o", "in")],
-                vec![Folder("etc"), Symlink("p", &climbing), File("p/passwd", "in")],
-                vec![Symlink("q", "/"), Symlink("q/r", "/"), File("q/r/q/outside", "in")],
-            ] {
-                apply(&scratch, resolver, &items).unwrap();
-                scratch.assert_untouched();
-            }
-            assert_eq!(fs::read(scratch.root().join("outside")).unwrap(), b"in");
-            assert_eq!(fs::read(scratch.root().join("etc/passwd")).unwrap(), b"in");
-            assert!(fs::symlink_metadata(scratch.root().join("o")).unwrap().is_file());
-            for items in [
-                vec![Symlink("s", outside), Hard("t", "s/x")],
-                vec![Hard("u", outside)],
-                vec![Symlink("v", "v"), File("v/x", "bad")],
-                vec![Symlink("w", "/proc/self/root"), File("w/x", "bad")],
-                vec![File("file", "x"), File("file/x", "bad")],
-            ] {
-                let result = apply(&scratch, resolver, &items);
-                assert!(matches!(result, Err(LayerError::Entry { .. })), "{result:?}");
-                scratch.assert_untouched();
-            }
-            // A link to a link is a link, so nothing outside gets another name.
-            apply(&scratch, resolver, &[Symlink("y", outside), Hard("z", "y")]).unwrap();
-            assert!(fs::symlink_metadata(scratch.root().join("z")).unwrap().is_symlink());
-            assert_eq!(fs::metadata(outside).unwrap().nlink(), 1);
-        }
-    }
-
-    #[test]
-    fn later_entries_replace_earlier_ones() {
-        let scratch = Scratch::new("replace");
-        let items = [
-            Folder("d"),
-            File("d/a", "1"),
-            File("d/a", "2"),
-            Folder("e"),
-            File("e/x/y", "1"),
-            Symlink("e", "d"),
-            Folder("d"),
-            File("f", "1"),
-            Folder("f"),
-        ];
-        apply(&scratch, Resolver::Openat2, &items).unwrap();
-        let root = scratch.root();
-        assert_eq!(fs::read(root.join("d/a")).unwrap(), b"2");
-        assert_eq!(fs::read_link(root.join("e")).unwrap(), Path::new("d"));
-        assert!(root.join("f").is_dir());
-        assert_eq!(fs::metadata(root.join("d")).unwrap().mtime(), 1);
-    }
-
-    #[test]
-    fn whiteouts_become_those_of_overlayfs_in_any_order() {
-        if !is_root() {
-            return;
-        }
-        let scratch = Scratch::new("whiteout");
-        let items = [
-            File("gone/.wh.a", ""),
-            Folder("opaque"),
-            File("opaque/new", "n"),
-            File("opaque/.wh..wh..opq", ""),
-            // Both orders of hiding a lower folder and making a new one.
-            File(".wh.first", ""),
-            Folder("first"),
-            Folder("last"),
-            File(".wh.last", ""),
-            File(".wh.file", ""),
-            File("file", "new"),
-            File("other", "new"),
-            File(".wh.other", ""),
-            File(".wh..wh.plnk/1.2", "aufs"),
-        ];
-        apply(&scratch, Resolver::Openat2, &items).unwrap();
-        let root = scratch.root();
-        let device = fs::symlink_metadata(root.join("gone/a")).unwrap();
-        assert!(device.file_type().is_char_device() && device.rdev() == 0);
-        let opaque = |name: &str| {
-            let mut value = [0_u8; 8];
-            rustix::fs::lgetxattr(root.join(name), "trusted.overlay.opaque", &mut value[..])
-                .is_ok_and(|n| value[..n] == *b"y")
-        };
-        assert!(opaque("opaque") && opaque("first") && opaque("last") && !opaque("gone"));
-        assert_eq!(fs::read(root.join("file")).unwrap(), b"new");
-        assert_eq!(fs::read(root.join("other")).unwrap(), b"new");
-        assert_eq!(fs::read_dir(&root).unwrap().count(), 6);
-        for name in [".wh.", ".wh..", ".wh...", "a/.wh..."] {
-            let result = apply(&scratch, Resolver::Openat2, &[File(name, "")]);
-            assert!(matches!(result, Err(LayerError::Whiteout { .. })), "{name} {result:?}");
-        }
-    }
-
-    #[test]
-    fn attributes_of_overlayfs_are_not_taken_from_a_layer() {
-        for name in
-            ["trusted.overlay.redirect", "user.overlay.opaque", "security.selinux", "trusted.x"]
-        {
-            assert!(!is_kept(name.as_bytes()), "{name}");
-        }
-        for name in ["user.x", "security.capability", "system.posix_acl_default"] {
-            assert!(is_kept(name.as_bytes()), "{name}");
-        }
-    }
-}
+#[path = "layer_tests.rs"]
+mod tests;

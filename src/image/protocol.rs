@@ -17,6 +17,10 @@ use crate::{
 pub struct FetchRequest {
     /// Root of the store, such as `/var/lib/edgeagent/images`.
     pub store: PathBuf,
+    /// Read-only stores below it, and OCI layouts that may have the image.
+    pub additional_stores: Vec<PathBuf>,
+    /// Most unpacked bytes of all layers of the store.
+    pub quota_bytes: Option<u64>,
     /// The platform that images must run on.
     pub platform: Platform,
     /// Where the image comes from.

@@ -108,7 +108,7 @@ fn pull_from(
     let mut jobs: Vec<Job> = Vec::new();
     for (layer, diff_id) in manifest.layers.iter().zip(&configuration.diff_ids) {
         let known = jobs.iter().any(|job| job.diff_id == *diff_id);
-        if !known && !install.store.has_layer(diff_id) {
+        if !known && !install.store.has_sound_layer(diff_id) {
             jobs.push(Job::new(layer, diff_id, root)?);
         }
     }
@@ -221,7 +221,7 @@ fn one(
     loop {
         let mut partial = take(work, layer, install)?;
         // Another process may have brought it meanwhile.
-        if install.store.has_layer(diff_id) {
+        if install.store.has_sound_layer(diff_id) {
             return Ok(());
         }
         job.begin(&work.flow, &partial);
@@ -295,7 +295,7 @@ fn help(work: &Work, mut registry: Registry) {
 
 fn prefetch(work: &Work, job: &Job, registry: &mut Registry, store: &Store) -> io::Result<()> {
     let Descriptor { digest, size, .. } = &job.layer;
-    if partial::length(&work.root, digest) == *size || store.has_layer(&job.diff_id) {
+    if partial::length(&work.root, digest) == *size || store.has_sound_layer(&job.diff_id) {
         return Ok(());
     }
     let taken = Partial::try_take(&work.root, digest, *size);

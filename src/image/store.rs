@@ -3,34 +3,42 @@
 //! ```text
 //! <root>/lock                    shared by fetch children, exclusive for cleaning
 //! <root>/tmp/                    work in progress; swept when nobody fetches
+//! <root>/partial/                downloads that are gone on with
 //! <root>/blobs/sha256/<hex>      manifests and configurations
 //! <root>/layers/<hex>/           an unpacked layer, by diff id
-//! <root>/layers/<hex>.size       its size in bytes, decimal
-//! <root>/names/<hex>             a name record, by the digest of the reference
+//! <root>/layers/<hex>.sums       what it must look like (`sums`)
+//! <root>/layers/<hex>.<n>.damaged/  one that looks otherwise, for containers that lie on it
+//! <root>/names/<hex>             a name record, by the digest of the reference; its time of
+//!                                change is that of the last use, to a day
 //! ```
 //! Everything appears by a rename after its bytes are on the medium, so that whatever has its
-//! final name is whole. It neither fetches nor unpacks; `child` does.
+//! final name is whole; storage that breaks its promises is found out by the sums. Stores of the
+//! same form may lie below, read-only: what they have is used where it is. It neither fetches
+//! nor unpacks; `child` does, and `garbage` takes away.
 
 use core::fmt;
 use std::{
-    collections::BTreeSet,
     fs::{self, File},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Timespec, Timestamps, flock, futimens};
 use serde::{Deserialize, Serialize};
 
 use super::{
     digest::Digest,
     manifest::{Configuration, Document, Manifest},
     reference::Reference,
+    sums::{self, Sums},
 };
 use crate::{
-    limits::{IMAGE_CONFIG_MAX_BYTES, MANIFEST_MAX_BYTES},
-    model::LocalImage,
+    limits::{IMAGE_CONFIG_MAX_BYTES, IMAGE_USE_GRAIN, MANIFEST_MAX_BYTES},
+    model::{LocalImage, UnixTime},
 };
 
 /// Why the store can not do what was asked.
@@ -45,6 +53,11 @@ pub enum StoreError {
     },
     /// Images are being fetched; clean up later.
     Busy,
+    /// Images would take more than `image-quota` allows.
+    Quota {
+        /// Bytes.
+        quota: u64,
+    },
 }
 
 impl fmt::Display for StoreError {
@@ -56,6 +69,11 @@ impl fmt::Display for StoreError {
                 path.display()
             ),
             Self::Io { path, .. } => write!(f, "image store can not use {}", path.display()),
+            Self::Quota { quota } => write!(
+                f,
+                "images would take more than the image-quota of {quota} bytes; remove some with \
+                 `edgeagent image rm` and `edgeagent image prune`, or raise it"
+            ),
             Self::Busy => f.write_str("images are being fetched; try again when that is done"),
         }
     }
@@ -65,7 +83,7 @@ impl core::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::Busy => None,
+            Self::Busy | Self::Quota { .. } => None,
         }
     }
 }
@@ -81,21 +99,32 @@ pub(super) struct NameRecord {
     pub(super) manifest: Digest,
     /// The configuration: the image id.
     pub(super) id: Digest,
+    /// From an archive: nothing could bring it back.
+    #[serde(default)]
+    pub(super) loaded: bool,
 }
 
-/// What [`Store::prune`] took away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Layers.
-    pub layers: u64,
-    /// Their unpacked size in bytes.
-    pub bytes: u64,
+/// A name of the store, as `image ls` shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    /// The name.
+    pub reference: Reference,
+    /// The image id, `sha256:…`.
+    pub id: String,
+    /// The image; absent when it is damaged, and the next use pulls it again.
+    pub image: Option<LocalImage>,
+    /// The last use, to a day.
+    pub used: UnixTime,
+    /// It lies in a store below this one, which is never changed.
+    pub read_only: bool,
 }
 
 /// The store of one `data-root`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// Stores that are read only.
+    below: Vec<Self>,
 }
 
 /// Keeps [`Store::prune`] away while it lives.
@@ -108,12 +137,25 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when a folder can not be made.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let store = Self { root: root.to_owned() };
+        let store = Self { root: root.to_owned(), below: Vec::new() };
         for folder in ["tmp", "blobs/sha256", "layers", "names"] {
             let path = root.join(folder);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(at(&path))?;
         }
         Ok(store)
+    }
+
+    /// Lays it over those of `folders` that are stores, too (`additional-image-stores`). Nothing
+    /// is ever written there.
+    #[must_use]
+    pub fn over(mut self, folders: &[PathBuf]) -> Self {
+        let stores = folders.iter().filter(|folder| folder.join("layers").is_dir());
+        self.below = stores.map(|root| Self { root: root.clone(), below: Vec::new() }).collect();
+        self
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The image that `reference` means here, when it is complete. A damaged or incomplete one
@@ -132,22 +174,89 @@ impl Store {
                 return Ok(Some(image));
             }
         }
+        for store in &self.below {
+            if let Some(image) = store.find(reference)? {
+                return Ok(Some(image));
+            }
+        }
         Ok(None)
     }
 
-    /// Every name with its image, in order of names. Damaged images are left out.
+    /// Every name, in order; those of the stores below after its own.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the store can not be read.
-    pub fn list(&self) -> Result<Vec<(Reference, LocalImage)>, StoreError> {
-        let mut images = Vec::new();
+    pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        let mut listed = Vec::new();
         for record in self.records()? {
             let Ok(reference) = Reference::parse(&record.reference) else { continue };
-            if let Some(image) = self.image(&record)? {
-                images.push((reference, image));
+            let path = self.name_path(&record.reference);
+            let used = fs::metadata(&path).map_err(at(&path))?.mtime();
+            let mut image = self.image(&record)?;
+            if image.as_ref().is_some_and(|image| !self.are_sound(&image.layers)) {
+                image = None;
+            }
+            listed.push(Listed {
+                reference,
+                id: record.id.to_string(),
+                image,
+                used: UnixTime::from_seconds(used),
+                read_only: false,
+            });
+        }
+        for store in &self.below {
+            listed.extend(store.list()?.into_iter().map(|one| Listed { read_only: true, ..one }));
+        }
+        Ok(listed)
+    }
+
+    /// Whether all these layers of its own, or of stores below, look as they must. Reads no
+    /// content, but every folder. One that does not is set aside, and its images count as absent
+    /// from then on, so that a pull repairs them.
+    #[must_use]
+    pub fn are_sound(&self, layers: &[PathBuf]) -> bool {
+        let mut sound = true;
+        for layer in layers {
+            let store = self.below.iter().find(|store| layer.starts_with(&store.root));
+            let id = layer.file_name().and_then(|name| name.to_str());
+            let Some(id) = id.and_then(|id| Digest::from_hex(id).ok()) else { return false };
+            sound &= match store {
+                Some(store) => store.is_sound(&id, false),
+                None => self.keep_if_sound(&id, false),
+            };
+        }
+        sound
+    }
+
+    /// The same for all layers of its own, reading every file. Returns how many were set aside.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the store can not be read.
+    pub fn verify(&self) -> Result<usize, StoreError> {
+        let layers = self.digests_in("layers")?;
+        Ok(layers.iter().filter(|layer| !self.keep_if_sound(layer, true)).count())
+    }
+
+    /// Notes that an image is used. At most one write a day.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the store can not be changed.
+    pub fn touch(&self, image: &LocalImage, now: UnixTime) -> Result<(), StoreError> {
+        for record in self.records()? {
+            if record.manifest.to_string() != image.manifest {
+                continue;
+            }
+            let path = self.name_path(&record.reference);
+            let file = File::open(&path).map_err(at(&path))?;
+            let used = file.metadata().map_err(at(&path))?.mtime();
+            let grain = i64::try_from(IMAGE_USE_GRAIN.as_secs()).unwrap_or(i64::MAX);
+            if grain <= now.seconds().saturating_sub(used) {
+                let time = Timespec { tv_sec: now.seconds(), tv_nsec: 0 };
+                let times = Timestamps { last_access: time, last_modification: time };
+                futimens(&file, &times).map_err(|e| at(&path)(e.into()))?;
             }
         }
-        Ok(images)
+        Ok(())
     }
 
     /// Forgets a name, or all names of an image id. Layers stay until [`Self::prune`].
@@ -170,76 +279,6 @@ impl Store {
         Ok(removed)
     }
 
-    /// Takes away layers and blobs that neither a name nor a manifest of `in_use`
-    /// (`sha256:…`) needs, and that are not `mounted`. When a manifest in use can not be read, no
-    /// layer is taken away.
-    ///
-    /// # Errors
-    /// [`StoreError::Busy`] while images are fetched, [`StoreError::Io`] when the store can not
-    /// be changed.
-    pub fn prune(
-        &self,
-        in_use: &BTreeSet<String>,
-        mounted: &BTreeSet<PathBuf>,
-    ) -> Result<Pruned, StoreError> {
-        let _lock = self.lock_to_clean()?.ok_or(StoreError::Busy)?;
-        self.sweep()?;
-        let mut blobs = BTreeSet::new();
-        // By name only: a folder above may have two paths.
-        let mut layers: BTreeSet<Digest> = mounted
-            .iter()
-            .filter_map(|layer| Digest::from_hex(layer.file_name()?.to_str()?).ok())
-            .collect();
-        let named = self.records()?.into_iter().map(|record| record.manifest.to_string());
-        for manifest in named.chain(in_use.iter().cloned()) {
-            let parts = match Digest::parse(&manifest) {
-                Ok(digest) => self.parts(&digest)?.map(|parts| (digest, parts)),
-                Err(_) => None,
-            };
-            match parts {
-                Some((digest, (manifest, configuration))) => {
-                    blobs.insert(digest);
-                    blobs.insert(manifest.config.digest);
-                    layers.extend(configuration.diff_ids);
-                }
-                None if in_use.contains(&manifest) => {
-                    log::warn!("nothing pruned, an image in use is damaged manifest={manifest}");
-                    return Ok(Pruned::default());
-                }
-                None => {}
-            }
-        }
-        self.drop_unused(&blobs, &layers)
-    }
-
-    fn drop_unused(
-        &self,
-        blobs: &BTreeSet<Digest>,
-        layers: &BTreeSet<Digest>,
-    ) -> Result<Pruned, StoreError> {
-        let mut pruned = Pruned::default();
-        for digest in self.digests_in("layers")? {
-            if !layers.contains(&digest) {
-                let size = self.layer_size(&digest);
-                // Renamed first: a half-deleted layer must not look whole.
-                let doomed = self.root.join("tmp").join(digest.hex());
-                let path = self.layer_path(&digest);
-                fs::rename(&path, &doomed).map_err(at(&path))?;
-                sync_folder(&self.root.join("layers"))?;
-                remove_if_there(&self.size_path(&digest))?;
-                pruned.layers += 1;
-                pruned.bytes = pruned.bytes.saturating_add(size);
-            }
-        }
-        for digest in self.digests_in("blobs/sha256")? {
-            if !blobs.contains(&digest) {
-                remove_if_there(&self.blob_path(&digest))?;
-            }
-        }
-        self.sweep()?;
-        Ok(pruned)
-    }
-
     /// Announces a fetch: waits while someone cleans, and sweeps leftovers when nobody else
     /// fetches.
     pub(super) fn lock_to_fetch(&self) -> Result<FetchLock, StoreError> {
@@ -252,7 +291,7 @@ impl Store {
         Ok(FetchLock(file))
     }
 
-    fn lock_to_clean(&self) -> Result<Option<FetchLock>, StoreError> {
+    pub(super) fn lock_to_clean(&self) -> Result<Option<FetchLock>, StoreError> {
         let (path, file) = self.lock_file()?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(FetchLock(file))),
@@ -269,18 +308,6 @@ impl Store {
         Ok((path, file))
     }
 
-    fn sweep(&self) -> Result<(), StoreError> {
-        let tmp = self.root.join("tmp");
-        for entry in fs::read_dir(&tmp).map_err(at(&tmp))? {
-            let path = entry.map_err(at(&tmp))?.path();
-            // A leftover that resists must not stop the fetches to come.
-            if let Err(e) = fs::remove_dir_all(&path) {
-                log::warn!("leftover of a fetch stays path={} error={e}", path.display());
-            }
-        }
-        Ok(())
-    }
-
     /// Makes a folder of one's own below `tmp`.
     pub(super) fn temporary_folder(&self) -> Result<PathBuf, StoreError> {
         let pid = std::process::id();
@@ -295,9 +322,53 @@ impl Store {
         }
     }
 
-    /// Whether the layer is complete.
-    pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
-        self.layer_path(diff_id).is_dir()
+    /// Whether the layer is here or in a store below, and looks as it must.
+    pub(super) fn has_sound_layer(&self, diff_id: &Digest) -> bool {
+        (self.layer_path(diff_id).is_dir() && self.keep_if_sound(diff_id, false))
+            || self.below.iter().any(|store| store.is_sound(diff_id, false))
+    }
+
+    fn keep_if_sound(&self, diff_id: &Digest, read: bool) -> bool {
+        let sound = self.is_sound(diff_id, read);
+        if !sound && let Err(e) = self.set_aside(diff_id) {
+            log::warn!("damaged layer stays layer={diff_id} error={e}");
+        }
+        sound
+    }
+
+    fn is_sound(&self, diff_id: &Digest, read: bool) -> bool {
+        let path = self.layer_path(diff_id);
+        let found = File::open(&path).and_then(|folder| {
+            if read {
+                sums::all(folder.as_fd()).map(|(shape, content)| (shape, Some(content)))
+            } else {
+                sums::shape(folder.as_fd()).map(|shape| (shape, None))
+            }
+        });
+        let sound = match (&found, self.sums(diff_id)) {
+            (Ok((shape, content)), Some(sums)) => {
+                *shape == sums.shape && content.zip(sums.content).is_none_or(|(a, b)| a == b)
+            }
+            (Ok(_) | Err(_), _) => false,
+        };
+        if !sound {
+            log::warn!("layer is damaged path={}", path.display());
+        }
+        sound
+    }
+
+    /// Takes a layer out of sight. It is not deleted: a container may lie on it.
+    fn set_aside(&self, diff_id: &Digest) -> Result<(), StoreError> {
+        let path = self.layer_path(diff_id);
+        let mut n = 0_u32;
+        loop {
+            let aside = self.root.join("layers").join(format!("{}.{n}.damaged", diff_id.hex()));
+            if !aside.exists() {
+                fs::rename(&path, &aside).map_err(at(&path))?;
+                return sync_folder(&self.root.join("layers"));
+            }
+            n = n.wrapping_add(1);
+        }
     }
 
     /// Makes a verified tree visible as a layer. The tree must be of
@@ -306,16 +377,16 @@ impl Store {
         &self,
         tree: &Path,
         diff_id: &Digest,
-        bytes: u64,
+        sums: &Sums,
     ) -> Result<(), StoreError> {
         let folder = File::open(tree).map_err(at(tree))?;
-        self.write_durably(&self.size_path(diff_id), bytes.to_string().as_bytes())?;
+        self.write_durably(&self.sums_path(diff_id), sums.to_string().as_bytes())?;
         rustix::fs::syncfs(&folder).map_err(|e| at(tree)(e.into()))?;
         let path = self.layer_path(diff_id);
         match fs::rename(tree, &path) {
             Ok(()) => sync_folder(&self.root.join("layers")),
             // Another fetch was faster; both trees are of the same verified bytes.
-            Err(_) if path.is_dir() => fs::remove_dir_all(tree).map_err(at(tree)),
+            Err(_) if path.is_dir() => self.remove_tree(tree).map_err(at(tree)),
             Err(e) => Err(at(&path)(e)),
         }
     }
@@ -356,23 +427,27 @@ impl Store {
             log::warn!("image is damaged and counts as absent image={}", record.reference);
             return Ok(None);
         };
-        if let Some(missing) = configuration.diff_ids.iter().find(|id| !self.has_layer(id)) {
+        if let Some(missing) = configuration.diff_ids.iter().find(|id| self.layer(id).is_none()) {
             log::warn!("image lacks a layer image={} layer={missing}", record.reference);
             return Ok(None);
         }
         let sizes = configuration.diff_ids.iter().map(|id| self.layer_size(id));
+        let layers = configuration.diff_ids.iter().filter_map(|id| self.layer(id));
         Ok(Some(LocalImage {
             manifest: record.manifest.to_string(),
             id: manifest.config.digest.to_string(),
             size_bytes: sizes.fold(0, u64::saturating_add),
-            layers: configuration.diff_ids.iter().map(|id| self.layer_path(id)).collect(),
+            layers: layers.collect(),
             platform: configuration.platform,
             config: configuration.config,
         }))
     }
 
     /// Manifest and configuration, both verified; none when one is absent or damaged.
-    fn parts(&self, digest: &Digest) -> Result<Option<(Manifest, Configuration)>, StoreError> {
+    pub(super) fn parts(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<(Manifest, Configuration)>, StoreError> {
         let Some(bytes) = self.blob(digest, MANIFEST_MAX_BYTES)? else { return Ok(None) };
         let Ok(Document::Manifest(manifest)) = Document::parse(&bytes) else { return Ok(None) };
         let Some(bytes) = self.blob(&manifest.config.digest, IMAGE_CONFIG_MAX_BYTES)? else {
@@ -387,7 +462,7 @@ impl Store {
         Ok(bytes.filter(|bytes| Digest::of(bytes) == *digest))
     }
 
-    fn records(&self) -> Result<Vec<NameRecord>, StoreError> {
+    pub(super) fn records(&self) -> Result<Vec<NameRecord>, StoreError> {
         let folder = self.root.join("names");
         let mut records = Vec::new();
         for entry in fs::read_dir(&folder).map_err(at(&folder))? {
@@ -409,7 +484,7 @@ impl Store {
         Ok(record)
     }
 
-    fn digests_in(&self, folder: &str) -> Result<Vec<Digest>, StoreError> {
+    pub(super) fn digests_in(&self, folder: &str) -> Result<Vec<Digest>, StoreError> {
         let folder = self.root.join(folder);
         let mut digests = Vec::new();
         for entry in fs::read_dir(&folder).map_err(at(&folder))? {
@@ -419,24 +494,51 @@ impl Store {
         Ok(digests)
     }
 
-    fn layer_size(&self, diff_id: &Digest) -> u64 {
-        let text = read_bounded(&self.size_path(diff_id), 32).ok().flatten().unwrap_or_default();
-        core::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    /// Whether a store below has the manifest.
+    pub(super) fn is_shared(&self, manifest: &str) -> Result<bool, StoreError> {
+        let Ok(digest) = Digest::parse(manifest) else { return Ok(false) };
+        for store in &self.below {
+            if store.parts(&digest)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
+    /// The folder of a layer, its own or of a store below.
+    fn layer(&self, diff_id: &Digest) -> Option<PathBuf> {
+        let path = self.layer_path(diff_id);
+        if path.is_dir() {
+            return Some(path);
+        }
+        self.below.iter().find_map(|store| store.layer(diff_id))
+    }
+
+    fn sums(&self, diff_id: &Digest) -> Option<Sums> {
+        let text = read_bounded(&self.sums_path(diff_id), 128).ok()??;
+        Sums::parse(core::str::from_utf8(&text).ok()?)
+    }
+
+    pub(super) fn layer_size(&self, diff_id: &Digest) -> u64 {
+        match self.sums(diff_id) {
+            Some(sums) => sums.bytes,
+            None => self.below.iter().map(|store| store.layer_size(diff_id)).max().unwrap_or(0),
+        }
+    }
+
+    pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.hex())
     }
 
-    fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+    pub(super) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.root.join("layers").join(diff_id.hex())
     }
 
-    fn size_path(&self, diff_id: &Digest) -> PathBuf {
-        self.root.join("layers").join(format!("{}.size", diff_id.hex()))
+    pub(super) fn sums_path(&self, diff_id: &Digest) -> PathBuf {
+        self.root.join("layers").join(format!("{}.sums", diff_id.hex()))
     }
 
-    fn name_path(&self, canonical: &str) -> PathBuf {
+    pub(super) fn name_path(&self, canonical: &str) -> PathBuf {
         self.root.join("names").join(Digest::of(canonical.as_bytes()).hex())
     }
 }
@@ -454,16 +556,16 @@ fn means(reference: &Reference, record: &NameRecord) -> bool {
         && reference.digest().is_some_and(|d| record.target == *d || record.manifest == *d)
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
+pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
     move |source| StoreError::Io { path: path.clone(), source }
 }
 
-fn sync_folder(path: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(at(path))
 }
 
-fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+pub(super) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at(path)(e)),
         Ok(()) | Err(_) => Ok(()),
@@ -483,145 +585,5 @@ fn read_bounded(path: &Path, max: usize) -> Result<Option<Vec<u8>>, StoreError> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let path =
-                std::env::temp_dir().join(format!("edgeagent-store-{name}-{}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
-
-    /// Puts an image of one layer into the store.
-    fn put(store: &Store, name: &str, content: &str) -> NameRecord {
-        let diff_id = Digest::of(content.as_bytes());
-        if !store.has_layer(&diff_id) {
-            let tree = store.temporary_folder().unwrap();
-            fs::write(tree.join("file"), content).unwrap();
-            store.publish_layer(&tree, &diff_id, content.len() as u64).unwrap();
-        }
-        let config = format!(
-            r#"{{"os":"linux","architecture":"amd64","config":{{"Labels":{{"n":"{content}"}}}},
-            "rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
-        );
-        let id = store.publish_blob(config.as_bytes()).unwrap();
-        let manifest = format!(
-            r#"{{"schemaVersion":2,"config":{{"digest":"{id}","size":{}}},
-            "layers":[{{"digest":"{diff_id}","size":1}}]}}"#,
-            config.len()
-        );
-        let manifest = store.publish_blob(manifest.as_bytes()).unwrap();
-        let reference = Reference::parse(name).unwrap().canonical();
-        let record = NameRecord { reference, target: Digest::of(b"index"), manifest, id };
-        store.publish_name(&record).unwrap();
-        record
-    }
-
-    #[test]
-    fn an_image_is_found_by_tag_digest_and_id() {
-        let scratch = Scratch::new("find");
-        let store = Store::open(&scratch.0).unwrap();
-        let record = put(&store, "a/b:1", "one");
-        let find = |text: &str| store.find(&Reference::parse(text).unwrap()).unwrap();
-        let image = find("a/b:1").unwrap();
-        assert_eq!(image.manifest, record.manifest.to_string());
-        assert_eq!(image.size_bytes, 3);
-        assert_eq!(fs::read(image.layers[0].join("file")).unwrap(), b"one");
-        for same in [
-            format!("a/b@{}", record.manifest),
-            format!("a/b:other@{}", record.target),
-            record.id.to_string(),
-        ] {
-            assert_eq!(find(&same).as_ref(), Some(&image), "{same}");
-        }
-        for other in ["a/b:2".to_owned(), "a/b".to_owned(), format!("a/c@{}", record.manifest)] {
-            assert_eq!(find(&other), None, "{other}");
-        }
-        assert_eq!(store.list().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_damaged_image_counts_as_absent() {
-        let scratch = Scratch::new("damage");
-        let store = Store::open(&scratch.0).unwrap();
-        let record = put(&store, "a:1", "one");
-        let reference = Reference::parse("a:1").unwrap();
-        for path in [store.blob_path(&record.id), store.blob_path(&record.manifest)] {
-            let good = fs::read(&path).unwrap();
-            let mut bad = good.clone();
-            bad[10] ^= 1;
-            fs::write(&path, bad).unwrap();
-            assert_eq!(store.find(&reference).unwrap(), None);
-            fs::write(&path, good).unwrap();
-            assert!(store.find(&reference).unwrap().is_some());
-        }
-        fs::remove_dir_all(store.layer_path(&Digest::of(b"one"))).unwrap();
-        assert_eq!(store.find(&reference).unwrap(), None);
-    }
-
-    #[test]
-    fn pruning_keeps_what_a_name_or_a_task_needs() {
-        let scratch = Scratch::new("prune");
-        let store = Store::open(&scratch.0).unwrap();
-        put(&store, "named:1", "named");
-        let used = put(&store, "used:1", "used");
-        put(&store, "idle:1", "idle");
-        for name in ["used:1", "idle:1"] {
-            assert!(store.remove(&Reference::parse(name).unwrap()).unwrap());
-            assert!(!store.remove(&Reference::parse(name).unwrap()).unwrap());
-        }
-        let in_use = BTreeSet::from([used.manifest.to_string()]);
-        let none = BTreeSet::new();
-        let fetching = store.lock_to_fetch().unwrap();
-        assert!(matches!(store.prune(&in_use, &none), Err(StoreError::Busy)));
-        drop(fetching);
-        assert_eq!(store.prune(&in_use, &none).unwrap(), Pruned { layers: 1, bytes: 4 });
-        assert!(store.find(&Reference::parse("named:1").unwrap()).unwrap().is_some());
-        let layer = |content: &str| store.has_layer(&Digest::of(content.as_bytes()));
-        assert!(layer("named") && layer("used") && !layer("idle"));
-        assert_eq!(store.digests_in("blobs/sha256").unwrap().len(), 4);
-        let unknown = BTreeSet::from([Digest::of(b"?").to_string()]);
-        assert_eq!(store.prune(&unknown, &none).unwrap(), Pruned::default());
-        assert!(layer("used"), "nothing goes while a manifest in use is unreadable");
-    }
-
-    #[test]
-    fn pruning_keeps_what_lies_below_a_container_whose_image_lost_its_name() {
-        let scratch = Scratch::new("prune-mounted");
-        let store = Store::open(&scratch.0).unwrap();
-        put(&store, "app:latest", "old");
-        let reference = Reference::parse("app:latest").unwrap();
-        let mounted = store.find(&reference).unwrap().unwrap().layers.into_iter().collect();
-        put(&store, "app:latest", "new");
-        assert_eq!(store.prune(&BTreeSet::new(), &mounted).unwrap(), Pruned::default());
-        assert!(store.has_layer(&Digest::of(b"old")));
-        let pruned = store.prune(&BTreeSet::new(), &BTreeSet::new()).unwrap();
-        assert_eq!(pruned, Pruned { layers: 1, bytes: 3 }, "the container has ended");
-        assert!(store.has_layer(&Digest::of(b"new")));
-    }
-
-    #[test]
-    fn leftovers_of_a_dead_fetch_are_swept() {
-        let scratch = Scratch::new("sweep");
-        let store = Store::open(&scratch.0).unwrap();
-        let leftover = store.temporary_folder().unwrap();
-        fs::write(leftover.join("x"), "x").unwrap();
-        let first = store.lock_to_fetch().unwrap();
-        assert!(!leftover.exists());
-        let mine = store.temporary_folder().unwrap();
-        let second = store.lock_to_fetch().unwrap();
-        assert!(mine.exists(), "another fetch is at work there");
-        drop((first, second));
-    }
-}
+#[path = "store_tests.rs"]
+mod tests;

@@ -2,13 +2,14 @@
 //!
 //! It only parses, and is strict where readers are known to disagree, for each disagreement was
 //! an advisory: a PAX size always wins (RUSTSEC-2026-0068, CVE-2025-62518), a malformed or
-//! truncated PAX record is an error, and so is what it does not know, sparse files above all.
+//! truncated PAX record is an error, and so is what it does not know.
 //! The `tar` crate splits PAX records at newlines, which a binary attribute may contain; this
 //! reader goes by their length. Sources: POSIX.1-2017 `pax`, GNU tar manual "Basic Tar Format".
 
 use core::fmt;
 use std::io::{self, Read};
 
+use super::sparse::{self, Extent};
 use crate::limits::{LAYER_PATH_MAX_BYTES, TAR_EXTENSION_MAX_BYTES};
 
 const BLOCK: usize = 512;
@@ -113,8 +114,11 @@ pub struct Entry {
     pub gid: u32,
     /// Time of last change: seconds since 1970 and nanoseconds.
     pub mtime: (i64, u32),
-    /// Bytes of content that follow.
+    /// Bytes of the file.
     pub size: u64,
+    /// A sparse file's runs of data, each by its place and length in bytes, in order: only they
+    /// follow as content. Absent: `size` bytes follow.
+    pub sparse: Option<Vec<(u64, u64)>>,
     /// Major and minor number of a device.
     pub device: (u32, u32),
     /// Extended attributes, in the order of the archive.
@@ -140,6 +144,7 @@ struct Extensions {
     gid: Option<u32>,
     mtime: Option<(i64, u32)>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    sparse: sparse::Records,
 }
 
 impl<R: Read> Archive<R> {
@@ -194,10 +199,11 @@ impl<R: Read> Archive<R> {
         size: u64,
         extensions: Extensions,
     ) -> Result<Entry, TarError> {
-        let path = extensions.path.unwrap_or_else(|| header_path(header));
+        let mut path = extensions.path.unwrap_or_else(|| header_path(header));
         let kind = match byte {
-            b'0' | 0 if path.ends_with(b"/") => EntryKind::Folder,
-            b'0' | b'7' | 0 => EntryKind::File,
+            // Archives from before POSIX; as Go does, and so Docker.
+            0 if path.ends_with(b"/") => EntryKind::Folder,
+            b'0' | b'7' | b'S' | 0 => EntryKind::File,
             b'1' => EntryKind::HardLink,
             b'2' => EntryKind::Symlink,
             b'3' => EntryKind::CharDevice,
@@ -207,17 +213,33 @@ impl<R: Read> Archive<R> {
             byte => return Err(TarError::Type { byte }),
         };
         let link = extensions.link.unwrap_or_else(|| until_nul(field(header, 157, 100)).to_vec());
+        let mut size = extensions.size.unwrap_or(size);
+        // Some readers skip content here, others do not.
+        if kind != EntryKind::File && size != 0 {
+            return Err(TarError::Number { field: "size" });
+        }
+        let mut map: Option<Vec<Extent>> = None;
+        let sparse = if byte == b'S' {
+            let sparse = sparse::old_gnu(header, size, &mut self.inner)?;
+            self.begin_content(size)?;
+            Some(sparse)
+        } else {
+            self.begin_content(size)?;
+            extensions.sparse.finish(size, self)?
+        };
+        if let Some(sparse) = sparse {
+            if kind != EntryKind::File {
+                return Err(TarError::Extension);
+            }
+            path = sparse.name.unwrap_or(path);
+            size = sparse.size;
+            map = Some(sparse.map);
+        }
         for text in [&path, &link] {
             if LAYER_PATH_MAX_BYTES < text.len() || text.contains(&0) {
                 return Err(TarError::Path);
             }
         }
-        let size = extensions.size.unwrap_or(size);
-        // Some readers skip content here, others do not.
-        if kind != EntryKind::File && size != 0 {
-            return Err(TarError::Number { field: "size" });
-        }
-        self.begin_content(size)?;
         let small = |from, length, name| {
             let value = number(field(header, from, length), name)?;
             u32::try_from(value).map_err(|_| TarError::Number { field: name })
@@ -244,6 +266,7 @@ impl<R: Read> Archive<R> {
                 None => (signed_number(field(header, 136, 12), "mtime")?, 0),
             },
             size,
+            sparse: map,
             device,
             xattrs: extensions.xattrs,
         })
@@ -350,9 +373,10 @@ impl Extensions {
             b"uid" => self.uid = Some(id(value).ok_or(bad)?),
             b"gid" => self.gid = Some(id(value).ok_or(bad)?),
             b"mtime" => self.mtime = Some(time(value).ok_or(bad)?),
-            key if key.starts_with(b"GNU.sparse.") => return Err(TarError::Type { byte: b'S' }),
             key => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    self.sparse.take(key, value)?;
+                } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.xattrs.push((name.to_vec(), value.to_vec()));
                 }
             }
@@ -372,7 +396,7 @@ fn header_path(header: &[u8; BLOCK]) -> Vec<u8> {
     }
 }
 
-fn field(header: &[u8; BLOCK], from: usize, length: usize) -> &[u8] {
+pub(super) fn field(header: &[u8; BLOCK], from: usize, length: usize) -> &[u8] {
     header.get(from..from + length).unwrap_or_default()
 }
 
@@ -406,11 +430,11 @@ fn signed_number(bytes: &[u8], field: &'static str) -> Result<i64, TarError> {
     }
 }
 
-fn number(bytes: &[u8], field: &'static str) -> Result<u64, TarError> {
+pub(super) fn number(bytes: &[u8], field: &'static str) -> Result<u64, TarError> {
     u64::try_from(signed_number(bytes, field)?).map_err(|_| TarError::Number { field })
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
@@ -439,7 +463,7 @@ fn time(value: &[u8]) -> Option<(i64, u32)> {
 }
 
 /// Fills `buffer` as far as the stream goes; returns how far.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, TarError> {
+pub(super) fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, TarError> {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match reader.read(rest) {
@@ -550,7 +574,7 @@ mod tests {
         let doubled = [pax(&[("path", b"a")]), pax(&[("path", b"b")]), header("c", b'0', 0)];
         assert!(matches!(entries(&doubled.concat()), Err(TarError::Extension)));
         assert!(matches!(entries(&pax(&[("path", b"a")])), Err(TarError::Extension)));
-        assert!(matches!(entries(&header("s", b'S', 0)), Err(TarError::Type { byte: b'S' })));
+        assert!(matches!(entries(&header("s", b'V', 0)), Err(TarError::Type { byte: b'V' })));
         assert!(matches!(entries(&header("s", b'0', 5)), Err(TarError::Truncated)));
         assert!(matches!(entries(&header("s", b'0', 0)[..100]), Err(TarError::Truncated)));
         assert!(matches!(entries(&header("L", b'L', 1 << 30)), Err(TarError::ExtensionTooLarge)));

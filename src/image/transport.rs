@@ -13,6 +13,7 @@ use ureq::{
 
 use super::pull::PullError;
 use crate::{
+    crypto,
     limits::{
         REGISTRY_ANSWER_TIMEOUT, REGISTRY_CONNECT_TIMEOUT, REGISTRY_HEADER_MAX_BYTES,
         REGISTRY_REDIRECTS_MAX, REGISTRY_STALL_TIMEOUT,

@@ -3,7 +3,7 @@
 //! It plays the part of an OCI bundle, but travels through an inherited descriptor and never
 //! touches a disk, for it holds secrets.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,62 @@ pub struct Bundle {
     pub stop_grace_seconds: Option<u32>,
     /// Bytes that the log of this task may hold.
     pub log_max_bytes: u64,
+    /// How to find out whether it works; absent: it works as long as it runs.
+    pub health: Option<HealthCheck>,
+}
+
+/// A health check, complete (moby `daemon/health.go`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// Program and arguments, at least one. It is healthy when this ends with 0.
+    pub argv: Vec<String>,
+    /// From the end of one probe, or the start of the container, to the next.
+    pub interval: Duration,
+    /// After this a probe is killed and has failed.
+    pub timeout: Duration,
+    /// Failures in a row that make it unhealthy; at least one.
+    pub retries: u32,
+    /// Failures of probes that begin within this do not count until one has succeeded.
+    pub start_period: Duration,
+    /// The interval for as long as they do not.
+    pub start_interval: Duration,
+}
+
+/// What the probes of a container say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// Nothing yet.
+    Starting,
+    /// The last ones that count succeeded.
+    Healthy,
+    /// As many in a row failed as the check allows.
+    Unhealthy,
+}
+
+impl HealthStatus {
+    /// Docker's word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// The health of a container, with the last probe that changed it or failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What the probes say.
+    pub status: HealthStatus,
+    /// Failures in a row that counted.
+    pub failing_streak: u32,
+    /// Exit code of that probe; -1 when it took too long; absent before the first.
+    pub exit_code: Option<i32>,
+    /// What it printed, at most [`crate::limits::PROBE_OUTPUT_MAX_BYTES`].
+    pub output: String,
 }
 
 /// The root file system: read-only layers and one writable folder.
@@ -111,11 +167,15 @@ pub enum MountKind {
         propagation: Propagation,
         /// With the mounts below it.
         recursive: bool,
+        /// Fill it from the image while it is empty, for it stands for a volume.
+        populate: bool,
     },
     /// A folder that is made when missing, and filled from the image while it is empty.
     Volume {
         /// `/data-root/volumes/<name>/data`.
         source: PathBuf,
+        /// What of it is shown, relative and without `..`; empty: all. Must exist.
+        subpath: String,
         /// Fill it from the image.
         populate: bool,
         /// Delete it with the container.
@@ -129,6 +189,10 @@ pub enum MountKind {
         mode: Option<u32>,
         /// Allow programs.
         exec: bool,
+        /// Owner and group of its root; absent: root's, or the image's when it is filled.
+        owner: Option<(u32, u32)>,
+        /// Fill it from the image, for it stands for a volume.
+        populate: bool,
     },
 }
 

@@ -1,8 +1,10 @@
 //! What is known of an image.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+use crate::limits::{IMAGE_DEFAULT_MAX_AGE, IMAGE_DEFAULT_MIN_FREE_BYTES};
 
 /// Operating system, architecture and variant in OCI spelling: `linux`, `arm`, `v7`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +15,30 @@ pub struct Platform {
     pub architecture: String,
     /// `v6`, `v7`, `v8` or empty.
     pub variant: String,
+}
+
+/// What `agent.json` says of the image store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSettings {
+    /// `additional-image-stores`: read-only stores, or OCI layouts.
+    pub additional_stores: Vec<PathBuf>,
+    /// `image-max-age`: pulled images not used for so long are removed; absent: never.
+    pub max_age: Option<Duration>,
+    /// `image-min-free`: with less free bytes beside them, unused pulled images are removed.
+    pub min_free_bytes: u64,
+    /// `image-quota`: most unpacked bytes of all layers.
+    pub quota_bytes: Option<u64>,
+}
+
+impl Default for ImageSettings {
+    fn default() -> Self {
+        Self {
+            additional_stores: Vec::new(),
+            max_age: Some(IMAGE_DEFAULT_MAX_AGE),
+            min_free_bytes: IMAGE_DEFAULT_MIN_FREE_BYTES,
+            quota_bytes: None,
+        }
+    }
 }
 
 /// An image that is complete in the local store.

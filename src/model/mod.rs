@@ -24,13 +24,13 @@ mod time;
 
 pub use assignment::{AssignmentSet, Change, Config, Secret, SetKind};
 pub use bundle::{
-    Bundle, BundleDevice, BundleFile, BundleMount, DeviceNode, Exit, MountKind, NetworkMode,
-    Propagation, Rlimit, RootFs, Seccomp,
+    Bundle, BundleDevice, BundleFile, BundleMount, DeviceNode, Exit, Health, HealthCheck,
+    HealthStatus, MountKind, NetworkMode, Propagation, Rlimit, RootFs, Seccomp,
 };
 pub use chain::chain;
 pub use identity::{Identity, NodeCertificate, PendingCertificate};
 pub use ids::{ConfigId, ContainerId, IdError, NodeId, SecretId, ServiceId, SessionId, TaskId};
-pub use image::{Empty, ImageConfig, ImageHealth, LocalImage, Platform};
+pub use image::{Empty, ImageConfig, ImageHealth, ImageSettings, LocalImage, Platform};
 pub use link::LinkLoss;
 pub use logs::{LogLine, LogOptions, LogSelector, LogStream, LogSubscription};
 pub use node::{

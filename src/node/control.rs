@@ -24,7 +24,10 @@ use smol::{
 use zeroize::Zeroizing;
 
 use super::token::NewToken;
-use crate::limits::{CONTROL_CONNECTIONS, CONTROL_REQUEST_MAX_BYTES, CONTROL_TIMEOUT};
+use crate::{
+    limits::{CONTROL_CONNECTIONS, CONTROL_REQUEST_MAX_BYTES, CONTROL_TIMEOUT},
+    model::Health,
+};
 
 /// What a command asks of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +167,8 @@ pub struct TaskReport {
     pub pid: Option<i32>,
     /// Exit code of a finished container.
     pub exit_code: Option<i32>,
+    /// Health of a container with a health check, and what the last failed probe printed.
+    pub health: Option<Health>,
 }
 
 /// A request and where its answer goes.

@@ -7,7 +7,12 @@ mod rejoin;
 mod standing;
 mod trust;
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Arc,
+};
 
 use rustls::ClientConfig;
 use smol::{
@@ -149,6 +154,7 @@ impl<'a> Member<'a> {
             now,
         )));
         let (settled_sender, settled) = smol::channel::unbounded();
+        let (tidy, asked_to_tidy) = smol::channel::bounded(1);
         let context = Rc::new(Context {
             facts: RefCell::new(facts(&config, &description)),
             config: config.clone(),
@@ -160,8 +166,12 @@ impl<'a> Member<'a> {
             pulled: RefCell::new(BTreeMap::new()),
             pull: RefCell::new(None),
             stale: RefCell::new(BTreeMap::new()),
+            sound: RefCell::new(BTreeSet::new()),
+            tidy,
+            health: RefCell::new(BTreeMap::new()),
         });
-        let performer = Performer::new(Rc::clone(&executor), context, settled_sender);
+        let performer =
+            Performer::new(Rc::clone(&executor), context, settled_sender, asked_to_tidy);
         let publisher =
             Publisher::new(Rc::clone(&executor), Rc::clone(&agent), config.exec_root.clone());
         Ok(Self {
@@ -257,8 +267,7 @@ impl<'a> Member<'a> {
         };
         // What the manager sends may have no end, so all others come before it, and the clock
         // has its turn as often as it does.
-        future::or(future::or(question, news), future::or(settled, future::race(link, timer)))
-            .await
+        future::or(future::or(question, news), future::or(settled, future::race(link, timer))).await
     }
 
     fn handle(&mut self, event: Event) {
@@ -491,10 +500,20 @@ impl<'a> Member<'a> {
         self.adopt_identity();
     }
 
+    fn tasks(&self) -> Vec<TaskReport> {
+        let agent = self.agent.borrow();
+        let tasks = agent.records().map(|record| {
+            let lives = !record.status.state.is_terminal();
+            let health = self.performer.health(&record.task.id).filter(|_| lives);
+            TaskReport { health, ..report(record) }
+        });
+        tasks.collect()
+    }
+
     fn answer(&mut self, question: Question) {
         let response = match &question.request {
             Request::Status => Response::Status(Box::new(self.status())),
-            Request::Tasks => Response::Tasks(self.agent.borrow().records().map(report).collect()),
+            Request::Tasks => Response::Tasks(self.tasks()),
             Request::IdentityChanged => Response::Done,
             Request::SetToken(wish) => self.set_token(wish),
             Request::Leave => {
@@ -624,6 +643,7 @@ pub(super) fn report(record: &TaskRecord) -> TaskReport {
         exit_code: container
             .filter(|_| status.state.is_terminal())
             .map(|container| container.exit_code),
+        health: None,
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`token`] | another join token for a member |
 //! | `member` | the loop of a joined node |
 //! | `perform` | operations on tasks: image, spec and shim put together |
+//! | `images` | what tasks need of the image store, and when it is tidied |
 //! | `publish` | answers to `docker service logs` |
 //! | `devices` | devices that the owner lets containers use, and where bind mounts lead |
 //! | `describe` | what the node says of itself |
@@ -18,6 +19,7 @@ pub mod control;
 mod describe;
 mod devices;
 pub mod enrol;
+mod images;
 mod member;
 mod notify;
 mod perform;
@@ -36,6 +38,7 @@ use std::{
 
 use smol::{Async, LocalExecutor, Timer, channel::Receiver, future};
 
+pub(crate) use self::images::{needed, store as image_store};
 use self::member::report;
 use self::{
     control::{Question, Request, Response, StatusReport, TaskReport},
@@ -55,7 +58,7 @@ use crate::{
     model::{Now, PendingCertificate, Platform, TaskState, UnixTime, chain},
     rpc::TlsError,
     seal::{FileError, IdentityStore, Machine, OpenError, SealError, Sealer, TaskStore, Tier},
-    shim::Program,
+    shim::{self, Program, Storage},
     sys,
 };
 
@@ -166,11 +169,20 @@ pub fn run(config: Config) -> Result<(), RunError> {
     make_private_dir(&config.exec_root.join("tasks"))?;
     let _alone = lock(&config.exec_root)?;
     let state = NodeState {
-        images: Rc::new(Store::open(&config.data_root.join("images")).map_err(RunError::Images)?),
+        images: Rc::new(images::store(&config).map_err(RunError::Images)?),
         platform: image::host_platform(),
         program: Rc::new(Program::protect(&config.exec_root).map_err(RunError::Program)?),
         config,
     };
+    match shim::storage(&state.config.data_root) {
+        Ok(Storage::Overlay) => {}
+        Ok(Storage::Copy { reason }) => log::warn!(
+            "each container copies its whole image, for the storage of {} is not fit for overlayfs: \
+             {reason}",
+            state.config.data_root.display()
+        ),
+        Err(error) => log::warn!("it can not be told whether overlayfs works here: {error}"),
+    }
     let machine = Machine::this();
     let sealer = Sealer::settle(&state.config.data_root, &machine, &state.config.seal)
         .map_err(RunError::Seal)?;
@@ -409,6 +421,7 @@ mod tests {
             container_id: None,
             pid: None,
             exit_code: None,
+            health: None,
         };
         let tasks = [task(TaskState::Running), task(TaskState::Complete)];
         let report = StatusReport::new("certificate-unusable", None).counting(&tasks);

@@ -24,7 +24,7 @@ use smol::{
 use super::{
     clock,
     control::{PullReport, StaleImage},
-    devices,
+    devices, images,
 };
 use crate::{
     agent::{Agent, Op, Outcome, Settlement},
@@ -32,8 +32,8 @@ use crate::{
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
     limits::{PULLED_MAX, RESOLV_CONF_MAX_BYTES},
     model::{
-        ContainerId, ContainerStatus, Exit, LocalImage, Platform, PullPolicy, Runtime, SecretBytes,
-        Task, TaskId, chain,
+        ContainerId, ContainerStatus, Exit, Health, HealthStatus, LocalImage, Platform, PullPolicy,
+        Runtime, SecretBytes, Task, TaskId, chain,
     },
     shim::{self, Program, Shim},
     spec::{self, Files, NodeFacts},
@@ -77,6 +77,32 @@ pub(super) struct Context {
     pub(super) pull: RefCell<Option<PullReport>>,
     /// Images that a task uses although their registry could not be asked, and why.
     pub(super) stale: RefCell<BTreeMap<String, String>>,
+    /// Manifests of images whose layers were seen to be whole.
+    pub(super) sound: RefCell<BTreeSet<String>>,
+    /// Asks for old images to be looked for.
+    pub(super) tidy: Sender<()>,
+    /// What was last heard of containers with a health check, for people. At most one per task.
+    pub(super) health: RefCell<BTreeMap<TaskId, Health>>,
+}
+
+impl Context {
+    /// Something was pulled or removed.
+    fn tidy(&self) {
+        // One request that waits is enough.
+        let _asked_already = self.tidy.try_send(());
+    }
+
+    /// A shim told how its container is. What the probe said is the container's, and not for a log.
+    fn heard(&self, task: &Task, health: &Health) {
+        let Health { status, failing_streak, exit_code, .. } = health;
+        log::debug!(
+            "container is {} task.id={} failing_streak={failing_streak} exit_code={}",
+            status.name(),
+            task.id,
+            exit_code.unwrap_or_default(),
+        );
+        self.health.borrow_mut().insert(task.id.clone(), health.clone());
+    }
 }
 
 /// Starts operations and keeps the controllers that rest.
@@ -88,6 +114,7 @@ pub(super) struct Performer {
     settled: Sender<Box<Settled>>,
     resting: BTreeMap<TaskId, Controller>,
     under_way: BTreeMap<TaskId, (Sender<()>, Running<()>)>,
+    _tidying: Running<()>,
 }
 
 impl Performer {
@@ -95,8 +122,17 @@ impl Performer {
         executor: Rc<LocalExecutor<'static>>,
         context: Rc<Context>,
         settled: Sender<Box<Settled>>,
+        asked_to_tidy: Receiver<()>,
     ) -> Self {
-        Self { executor, context, settled, resting: BTreeMap::new(), under_way: BTreeMap::new() }
+        let tidying = executor.spawn(images::keep_tidy(Rc::clone(&context), asked_to_tidy));
+        Self {
+            executor,
+            context,
+            settled,
+            resting: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            _tidying: tidying,
+        }
     }
 
     /// Begins `op` on the task; its record is read from the agent.
@@ -143,6 +179,11 @@ impl Performer {
         stale.iter().map(report).collect()
     }
 
+    /// What was last heard of the health of a task's container.
+    pub(super) fn health(&self, task: &TaskId) -> Option<Health> {
+        self.context.health.borrow().get(task).cloned()
+    }
+
     /// Takes the end of an operation in.
     pub(super) fn settled(&mut self, settled: Settled) -> (TaskId, Op, Settlement) {
         self.under_way.remove(&settled.task);
@@ -160,19 +201,22 @@ async fn carry_out(
     controller: &mut Controller,
     cancelled: Receiver<()>,
 ) -> Settlement {
-    let cancel = async {
+    let cancel = || async {
         // The sender lives as long as this operation is under way.
         let _asked = cancelled.recv().await;
         Outcome::Cancelled
     };
     let outcome = match op {
         Op::Resolve => resolve(context, task),
-        Op::Prepare => future::or(prepare(context, task, controller), cancel).await,
-        Op::Wait => future::or(wait(context, task, controller), cancel).await,
+        Op::Prepare => future::or(prepare(context, task, controller), cancel()).await,
+        Op::Wait => future::or(wait(context, task, controller), cancel()).await,
         // A start takes milliseconds and a stop has its own bound: neither is left half way. Only
-        // an image that is missing by then may take long.
-        Op::Start => match future::or(equip(context, task, controller), cancel).await {
-            Outcome::Done => start(context, task, controller).await,
+        // an image that is missing by then may take long, and a health check.
+        Op::Start => match future::or(equip(context, task, controller), cancel()).await {
+            Outcome::Done => match start(context, task, controller).await {
+                Outcome::Done => future::or(healthy(context, task, controller), cancel()).await,
+                ended @ (Outcome::Cancelled | Outcome::Temporary(_) | Outcome::Fatal(_)) => ended,
+            },
             ended @ (Outcome::Cancelled | Outcome::Temporary(_) | Outcome::Fatal(_)) => ended,
         },
         Op::Shutdown => shutdown(context, task, controller).await,
@@ -236,6 +280,10 @@ async fn equip(context: &Context, task: &Task, controller: &mut Controller) -> O
     // Prepared before the agent was restarted; or pruned since.
     let prepared = controller.image.take().or_else(|| local(context, task));
     let whole = prepared.filter(|image| image.layers.iter().all(|layer| layer.exists()));
+    let whole = match whole {
+        Some(image) => images::sound(context, image).await,
+        None => None,
+    };
     let image = match whole {
         Some(image) => Ok(image),
         None => ensure_image(context, task).await,
@@ -274,15 +322,59 @@ async fn start(context: &Context, task: &Task, controller: &mut Controller) -> O
     }
 }
 
+/// Waits until a container with a health check works; one without does as soon as it runs. One
+/// that ends with 0 meanwhile has run, and one that turns out sick is stopped (moby
+/// `daemon/cluster/executor/container/controller.go`, `Start`).
+async fn healthy(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
+    let Some(shim) = controller.shim.as_ref().filter(|shim| shim.has_check()) else {
+        return Outcome::Done;
+    };
+    let told = |health: &Health| context.heard(task, health);
+    let known = [HealthStatus::Healthy, HealthStatus::Unhealthy];
+    match shim.health(&known, &told).await {
+        Some(HealthStatus::Healthy) => Outcome::Done,
+        Some(HealthStatus::Starting) | None => ended(controller).await,
+        Some(HealthStatus::Unhealthy) => stop_sick(task, controller).await,
+    }
+}
+
+/// Waits for the end of the container, or until it is sick: then it is stopped.
 async fn wait(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
     if let Err(reason) = known(context, task, controller).await {
         return Outcome::Temporary(reason);
     }
-    let Some(shim) = controller.shim.as_mut() else { return no_container(task) };
+    let Some(shim) = controller.shim.as_ref() else { return no_container(task) };
+    let told = |health: &Health| context.heard(task, health);
+    match shim.health(&[HealthStatus::Unhealthy], &told).await {
+        Some(_) => stop_sick(task, controller).await,
+        None => ended(controller).await,
+    }
+}
+
+/// The outcome of a container that ends.
+async fn ended(controller: &mut Controller) -> Outcome {
+    let Some(shim) = controller.shim.as_mut() else { return not_started("its shim is gone") };
     let exit = shim.wait().await;
     let outcome = exit_outcome(&exit);
     controller.exit = Some(exit);
     outcome
+}
+
+async fn stop_sick(task: &Task, controller: &mut Controller) -> Outcome {
+    log::warn!("container is unhealthy, it is being stopped task.id={}", task.id);
+    stop(task, controller).await;
+    match ended(controller).await {
+        Outcome::Fatal(text) => Outcome::Fatal(format!("{text}: dockerexec: unhealthy container")),
+        other @ (Outcome::Done | Outcome::Cancelled | Outcome::Temporary(_)) => other,
+    }
+}
+
+/// Asks the shim to stop the container.
+async fn stop(task: &Task, controller: &Controller) {
+    if let Some(shim) = &controller.shim {
+        let (signal, grace) = spec::stop(task, controller.image.as_ref());
+        shim.stop(signal, grace).await;
+    }
 }
 
 async fn shutdown(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
@@ -290,11 +382,11 @@ async fn shutdown(context: &Context, task: &Task, controller: &mut Controller) -
     if let Err(reason) = known(context, task, controller).await {
         return Outcome::Temporary(reason);
     }
+    stop(task, controller).await;
     if let Some(shim) = controller.shim.as_mut() {
-        let (signal, grace) = spec::stop(task, controller.image.as_ref());
-        shim.stop(signal, grace).await;
         controller.exit = Some(shim.wait().await);
     }
+    context.health.borrow_mut().remove(&task.id);
     Outcome::Done
 }
 
@@ -303,7 +395,10 @@ async fn remove(context: &Context, task: &Task, controller: &mut Controller) -> 
     let _stopped = shutdown(context, task, controller).await;
     controller.shim = None;
     match discard(&context.config, &task.id).await {
-        Ok(()) => Outcome::Done,
+        Ok(()) => {
+            context.tidy();
+            Outcome::Done
+        }
         Err(error) => Outcome::Temporary(format!("cannot remove the container: {error}")),
     }
 }
@@ -486,7 +581,10 @@ fn find(context: &Context, name: &Reference) -> Option<LocalImage> {
 /// what is here serves when that fails.
 async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, String> {
     let name = reference(task)?;
-    let local = find(context, &name);
+    let local = match find(context, &name) {
+        Some(image) => images::sound(context, image).await,
+        None => None,
+    };
     let immutable = name.digest().is_some() || name.image_id().is_some();
     let policy = context.config.pull_policy;
     if (immutable || policy != PullPolicy::Always)
@@ -526,6 +624,9 @@ async fn ask(context: &Context, task: &Task, name: &Reference) -> Option<String>
         return failure.clone();
     }
     let failure = pull(context, task, name).await.err();
+    if failure.is_none() {
+        context.tidy();
+    }
     remember(&mut context.pulled.borrow_mut(), key, (clock().mono, failure.clone()));
     failure
 }
@@ -574,6 +675,8 @@ pub(crate) fn pull_request(
 ) -> FetchRequest {
     FetchRequest {
         store: config.data_root.join("images"),
+        additional_stores: config.images.additional_stores.clone(),
+        quota_bytes: config.images.quota_bytes,
         platform: platform.clone(),
         what: What::Pull {
             reference: name.to_string(),
@@ -647,6 +750,9 @@ mod tests {
             pulled: RefCell::new(BTreeMap::new()),
             pull: RefCell::new(None),
             stale: RefCell::new(BTreeMap::new()),
+            sound: RefCell::new(BTreeSet::new()),
+            tidy: smol::channel::bounded(1).0,
+            health: RefCell::new(BTreeMap::new()),
             agent: Rc::new(RefCell::new(agent)),
             config,
         })

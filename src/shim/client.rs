@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Bundle, Exit},
+    model::{Bundle, Exit, Health, HealthStatus},
     sys,
 };
 
@@ -243,12 +243,22 @@ struct Inner {
     child: Option<Child>,
     decoder: Decoder,
     outcome: Option<Result<Started, StartError>>,
+    health: Option<Health>,
+    /// That it was told, and not yet taken notice of.
+    news: bool,
     ended: bool,
 }
 
 impl Inner {
     const fn of(child: Option<Child>) -> Self {
-        Self { child, decoder: Decoder::new(), outcome: None, ended: false }
+        Self {
+            child,
+            decoder: Decoder::new(),
+            outcome: None,
+            health: None,
+            news: false,
+            ended: false,
+        }
     }
 }
 
@@ -301,6 +311,39 @@ impl Shim {
             }
             self.readable().await;
         }
+    }
+
+    /// Waits until the container's health is one of `wanted`, which it gives, or the container has
+    /// ended. Gives what it hears to `told`. For a container without a check it waits for the end.
+    pub async fn health(
+        &self,
+        wanted: &[HealthStatus],
+        told: &dyn Fn(&Health),
+    ) -> Option<HealthStatus> {
+        loop {
+            self.read_now();
+            let health = {
+                let mut inner = self.inner.borrow_mut();
+                let news = std::mem::take(&mut inner.news);
+                inner.health.clone().filter(|health| news || wanted.contains(&health.status))
+            };
+            if let Some(health) = health {
+                told(&health);
+                if wanted.contains(&health.status) {
+                    return Some(health.status);
+                }
+            }
+            if self.at_end() {
+                return None;
+            }
+            self.readable().await;
+        }
+    }
+
+    /// Whether the container has a health check. Known from [`Shim::started`] on.
+    #[must_use]
+    pub fn has_check(&self) -> bool {
+        self.inner.borrow().health.is_some()
     }
 
     /// Waits for the end of the container and of its shim.
@@ -439,6 +482,10 @@ impl Inner {
                 Ok(Some(Event::Started(started))) => self.outcome = Some(Ok(started)),
                 Ok(Some(Event::StartFailed { message })) => {
                     self.outcome = Some(Err(StartError { message }));
+                }
+                Ok(Some(Event::Health(health))) => {
+                    self.health = Some(health);
+                    self.news = true;
                 }
                 Ok(None) => return,
                 // Not our shim's doing; the files still tell the truth.

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::record::Started;
-use crate::limits::SHIM_FRAME_MAX_BYTES;
+use crate::{limits::SHIM_FRAME_MAX_BYTES, model::Health};
 
 /// Agent to shim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub(super) enum Event {
         /// Why not.
         message: String,
     },
+    /// What health probes say. The first one comes before `Started`, when there is a check.
+    Health(Health),
 }
 
 /// The other side sent something that is no frame of ours.

@@ -3,21 +3,33 @@
 //! The shim (`edgeagent-shim <task>`) starts the container, keeps its output, and leaves an exit
 //! record before its socket ends. It outlives the agent; the agent may die at any time and
 //! [`Shim::attach`] later. State lives in the files of the task's folder and in the end of the
-//! socket; the socket itself only carries requests and one event.
+//! socket; the socket itself only carries requests and events.
 //!
-//! Not here: what a task is for, restarts (swarm has none), health probes.
+//! Health probes run in the shim, one process each, straight in the container's namespaces, and
+//! write nothing anywhere; what they say goes over the socket, to an agent that comes back too.
+//!
+//! Not here: what a task is for, restarts (swarm has none), what to do with a sick container.
 
 mod cleanup;
 mod client;
 mod frame;
+mod health;
 mod lines;
+mod probe;
 mod process;
 mod record;
 
 pub(crate) use crate::container::has_controller;
+pub use crate::container::{Storage, storage};
 pub use cleanup::{layers_in_use, list, remove};
 pub use client::{AttachError, Program, Shim, SpawnError, StartError, never_began, spawn};
 #[doc(hidden)]
 pub use frame::fuzz as fuzz_frame;
 pub use process::main;
 pub use record::Started;
+
+/// For the fuzzer: who a container's process becomes.
+#[doc(hidden)]
+pub fn fuzz_user(data: &[u8]) {
+    crate::container::fuzz_user(data);
+}

@@ -25,6 +25,7 @@ use rustix::{
 use super::{
     frame::{self, Decoder, Event, Request},
     lines::Lines,
+    probe::Care,
     record::{self, Started},
 };
 use crate::{
@@ -123,11 +124,15 @@ struct Shim {
     outputs: [Output; 2],
     /// Held so that the program's standard input stays open.
     _input: Option<OwnedFd>,
+    /// Where a terminal comes from, until the program runs.
+    console: Option<UnixStream>,
     state: State,
     container: Option<crate::model::ContainerId>,
     started: Option<Started>,
     /// When to send SIGKILL, on the monotonic clock.
     kill_at: Option<Duration>,
+    /// Absent without a health check.
+    care: Option<Box<Care>>,
 }
 
 /// What woke the loop.
@@ -137,6 +142,7 @@ struct Ready {
     accept: bool,
     report: bool,
     outputs: [bool; 2],
+    probe: bool,
     connections: Vec<bool>,
 }
 
@@ -160,50 +166,76 @@ impl Shim {
             log: None,
             outputs: [output(LogStream::Stdout), output(LogStream::Stderr)],
             _input: None,
+            console: None,
             state: State::Idle,
             container: None,
             started: None,
             kill_at: None,
+            care: None,
         }
     }
 
     /// Begins the container. Takes the bundle, so that its secrets are gone when this returns.
     fn start(&mut self, bundle: Bundle) -> Result<(), Failure> {
         let kernel = |e: io::Error| Failure::from(container::errno_text(&e));
-        if bundle.tty {
-            return Err(Failure::from("a terminal (tty) is not supported".to_owned()));
-        }
         let log = Writer::open(&self.dir.join("log"), bundle.log_max_bytes)
             .map_err(|e| Failure::from(format!("open the log: {}", container::errno_text(&e))))?;
         self.log = Some(log);
         let cgroup =
             Cgroup::of(&bundle.cgroup_parent, bundle.container.as_str()).map_err(kernel)?;
         let made = cgroup.create(&bundle);
-        let cgroup = self.cgroup.insert(cgroup);
+        self.cgroup = Some(cgroup);
         made?;
-        let (output_read, output) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| kernel(e.into()))?;
-        let (error_read, error) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| kernel(e.into()))?;
-        let input = if bundle.open_stdin {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| kernel(e.into()))?;
-            self._input = Some(write);
-            read
-        } else {
-            let flags = OFlags::RDWR | OFlags::CLOEXEC;
-            rustix::fs::open("/dev/null", flags, Mode::empty()).map_err(|e| kernel(e.into()))?
-        };
-        for (output, pipe) in self.outputs.iter_mut().zip([output_read, error_read]) {
-            rustix::io::ioctl_fionbio(&pipe, true).map_err(|e| kernel(e.into()))?;
-            output.pipe = Some(pipe);
-        }
-        let starting =
-            container::start(&bundle, cgroup, Stdio { input, output, error }).map_err(|e| {
+        let starting = {
+            let stdio = self.stdio(&bundle).map_err(kernel)?;
+            let Some(cgroup) = &self.cgroup else {
+                return Err(kernel(io::ErrorKind::NotFound.into()));
+            };
+            container::start(&bundle, cgroup, stdio).map_err(|e| {
                 Failure::from(format!("start the container: {}", container::errno_text(&e)))
-            })?;
+            })?
+        };
         rustix::io::ioctl_fionbio(&starting.report, true).map_err(|e| kernel(e.into()))?;
-        self.container = Some(bundle.container);
+        self.container = Some(bundle.container.clone());
+        self.care = Care::of(bundle, monotonic());
         let pid = starting.pid;
         let ticks = start_ticks(pid).unwrap_or_default();
         self.state = State::Starting { pid, ticks, report: starting.report, said: Vec::new() };
+        Ok(())
+    }
+
+    /// The program's ends of what this keeps.
+    fn stdio(&mut self, bundle: &Bundle) -> io::Result<Stdio> {
+        if bundle.tty {
+            let (ours, theirs) = UnixStream::pair()?;
+            self.console = Some(ours);
+            return Ok(Stdio::Terminal(theirs));
+        }
+        let (output_read, output) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (error_read, error) = pipe_with(PipeFlags::CLOEXEC)?;
+        let input = if bundle.open_stdin {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            self._input = Some(write);
+            read
+        } else {
+            rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?
+        };
+        for (output, pipe) in self.outputs.iter_mut().zip([output_read, error_read]) {
+            rustix::io::ioctl_fionbio(&pipe, true)?;
+            output.pipe = Some(pipe);
+        }
+        Ok(Stdio::Files([input, output, error]))
+    }
+
+    /// Takes over the terminal of a program that runs now: all that it prints is one stream.
+    fn take_terminal(&mut self) -> io::Result<()> {
+        let Some(console) = self.console.take() else { return Ok(()) };
+        let terminal = container::receive_terminal(&console)?;
+        rustix::io::ioctl_fionbio(&terminal, true)?;
+        // Held even when nobody has it open inside, for that would hang it up.
+        self._input = Some(terminal.try_clone()?);
+        let [output, _] = &mut self.outputs;
+        output.pipe = Some(terminal);
         Ok(())
     }
 
@@ -227,8 +259,10 @@ impl Shim {
                 self.kill_at = None;
                 self.signal(SIGKILL);
             }
+            self.look_after(ready.probe);
             if ready.signals {
                 self.drain_signals();
+                self.reap_probe()?;
                 if let Some(status) = self.reap()? {
                     let failure = self.read_report()?;
                     return self.finish(Some(status), failure);
@@ -239,7 +273,8 @@ impl Shim {
 
     fn wait(&self) -> io::Result<Ready> {
         let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let timeout = self.kill_at.map(|at| {
+        let probe = self.started.as_ref().and_then(|_| self.care.as_ref()?.deadline());
+        let timeout = [self.kill_at, probe].into_iter().flatten().min().map(|at| {
             let left = at.saturating_sub(monotonic());
             Timespec::try_from(left).unwrap_or(none)
         });
@@ -251,6 +286,10 @@ impl Shim {
             fds.push(PollFd::new(report, PollFlags::IN));
         }
         for pipe in self.outputs.iter().filter_map(|o| o.pipe.as_ref()) {
+            fds.push(PollFd::new(pipe, PollFlags::IN));
+        }
+        let probe = self.care.as_ref().and_then(|care| care.pipe());
+        if let Some(pipe) = probe {
             fds.push(PollFd::new(pipe, PollFlags::IN));
         }
         for connection in &self.connections {
@@ -270,6 +309,7 @@ impl Shim {
         for (output, ready) in self.outputs.iter().zip(&mut ready.outputs) {
             *ready = output.pipe.is_some() && next();
         }
+        ready.probe = probe.is_some() && next();
         ready.connections = self.connections.iter().map(|_| next()).collect();
         Ok(ready)
     }
@@ -295,11 +335,18 @@ impl Shim {
         // The pipe also ends when that process was killed before exec: then it counts as a
         // program that was killed at once.
         self.state = State::Running { pid };
+        if let Err(e) = self.take_terminal() {
+            log::debug!("no terminal error={e}");
+        }
         if let Some(container) = self.container.clone() {
             let pid = pid.as_raw_nonzero().get();
             let started = Started { container, pid, start_ticks, at: record::wall_clock() };
             record::write_started(&self.dir, &started)?;
             self.started = Some(started.clone());
+            if let Some(care) = &mut self.care {
+                care.begin(monotonic());
+            }
+            self.tell_health();
             self.tell(&Event::Started(started));
         }
         // Most of what ran so far will not run again, and this process may live for years.
@@ -333,7 +380,11 @@ impl Shim {
                     output.lines.push(buffer.get(..count).unwrap_or_default(), &mut append);
                 }
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-                Err(_) => output.pipe = None,
+                // How a terminal says that nobody has it open.
+                Err(_) => {
+                    output.lines.finish(&mut append);
+                    output.pipe = None;
+                }
             }
         }
     }
@@ -346,6 +397,11 @@ impl Shim {
             return;
         }
         let mut connection = Connection { stream, decoder: Decoder::default() };
+        if let Some(care) = self.care.as_ref().filter(|_| self.started.is_some())
+            && !connection.send(&Event::Health(care.health().clone()))
+        {
+            return;
+        }
         if let Some(started) = &self.started
             && !connection.send(&Event::Started(started.clone()))
         {
@@ -368,7 +424,38 @@ impl Shim {
         }
     }
 
+    /// Begins and ends health probes as they are due, and tells what they say.
+    fn look_after(&mut self, readable: bool) {
+        let (State::Running { pid }, Some(care), Some(cgroup)) =
+            (&self.state, &mut self.care, &self.cgroup)
+        else {
+            return;
+        };
+        if care.look_after(cgroup, *pid, readable, monotonic()) {
+            self.tell_health();
+        }
+    }
+
+    fn reap_probe(&mut self) -> io::Result<()> {
+        if let Some(care) = &mut self.care
+            && care.reap(monotonic())?
+        {
+            self.tell_health();
+        }
+        Ok(())
+    }
+
+    fn tell_health(&mut self) {
+        if let Some(care) = &self.care {
+            let health = care.health().clone();
+            self.tell(&Event::Health(health));
+        }
+    }
+
     fn stop(&mut self, signal: i32, grace: Option<u32>) {
+        if let Some(care) = &mut self.care {
+            care.stop();
+        }
         match self.state {
             // It has no program yet that could end well.
             State::Idle | State::Starting { .. } => self.signal(SIGKILL),

@@ -45,6 +45,9 @@ pub(super) fn expand(
                 for value in options.labels.values() {
                     one(value).map_err(failed("mounts", &target))?;
                 }
+                for value in options.driver.iter_mut().flat_map(|d| d.options.values_mut()) {
+                    *value = one(value).map_err(failed("mounts", &target))?;
+                }
             }
             MountSource::Tmpfs { .. }
             | MountSource::NamedPipe

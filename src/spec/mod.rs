@@ -12,6 +12,8 @@ mod admission;
 mod error;
 mod expand;
 mod files;
+mod health;
+mod local_volume;
 mod mounts;
 mod names;
 mod process;
@@ -116,7 +118,6 @@ pub fn build(
 ) -> Result<Bundle, SpecError> {
     check(task, node)?;
     let spec = container_spec(task)?;
-    refuse::image(spec, &image.config)?;
     let expanded = expand::expand(task, spec, node)?;
     let network = refuse::network(task)?;
     let hostname = names::hostname(&expanded.hostname, network, container, node)?;
@@ -138,7 +139,13 @@ pub fn build(
         container: container.clone(),
         dir: node.exec_root.join("tasks").join(task.id.as_str()),
         argv: process::argv(spec, &image.config)?,
-        env: process::env(&expanded.env, &image.config, &hostname, &task.generic_resources)?,
+        env: process::env(
+            &expanded.env,
+            spec.tty,
+            &image.config,
+            &hostname,
+            &task.generic_resources,
+        )?,
         cwd: process::cwd(&spec.dir, &image.config.working_dir)?,
         user,
         groups: spec.groups.clone(),
@@ -170,6 +177,7 @@ pub fn build(
         stop_signal,
         stop_grace_seconds,
         log_max_bytes: resources::log_bytes(task.log_driver.as_ref(), node.log_max_bytes)?,
+        health: health::build(spec.health.as_ref(), &image.config)?,
     })
 }
 

@@ -4,7 +4,7 @@ use core::fmt::Write;
 
 use ring::digest;
 
-use super::{NodeFacts, SpecError, clean};
+use super::{NodeFacts, SpecError, clean, local_volume};
 use crate::model::{
     BundleMount, ContainerId, ImageConfig, Mount, MountKind, MountSource, TmpfsOptions,
     VolumeOptions,
@@ -72,15 +72,19 @@ fn volume_options(options: &VolumeOptions) -> Result<(), SpecError> {
                 "use the driver local, or a bind mount of what the host mounts",
             ));
         }
-        if !driver.options.is_empty() {
+        if !driver.options.is_empty() && !options.subpath.is_empty() {
             return Err(SpecError::unsupported(
-                "volume-opt",
-                "mount it on the host and use a bind mount",
+                "volume-subpath with volume-opt",
+                "mount the whole volume",
             ));
         }
     }
-    if !options.subpath.is_empty() {
-        return Err(SpecError::unsupported("volume-subpath", "mount the whole volume"));
+    let leaves = options.subpath.split('/').any(|part| part == "..");
+    if options.subpath.starts_with('/') || leaves || options.subpath.contains('\0') {
+        return Err(SpecError::invalid(
+            "invalid mount config for type \"volume\": subpath must be a relative path within the \
+             volume",
+        ));
     }
     Ok(())
 }
@@ -129,6 +133,7 @@ fn kind(
                 source: clean(path).into(),
                 propagation: options.propagation,
                 recursive: !options.nonrecursive,
+                populate: false,
             })
         }
         MountSource::Volume { name, .. } if name.is_empty() && mount.read_only => {
@@ -137,13 +142,29 @@ fn kind(
                  anonymous volumes",
             ))
         }
+        MountSource::Volume { name, options } if name.is_empty() && !options.subpath.is_empty() => {
+            Err(SpecError::invalid(
+                "invalid mount config for type \"volume\": must not set Subpath when using \
+                 anonymous volumes",
+            ))
+        }
+        MountSource::Volume {
+            name,
+            options: VolumeOptions { no_copy, driver: Some(driver), .. },
+        } if !driver.options.is_empty() => {
+            if !name.is_empty() {
+                volume_name(name)?;
+            }
+            local_volume::build(&driver.options, !no_copy)
+        }
         MountSource::Volume { name, options } if name.is_empty() => {
             Ok(anonymous(target, !options.no_copy, container, node))
         }
         MountSource::Volume { name, options } => {
             volume_name(name)?;
             let source = node.data_root.join("volumes").join(name).join("data");
-            Ok(MountKind::Volume { source, populate: !options.no_copy, anonymous: false })
+            let subpath = options.subpath.clone();
+            Ok(MountKind::Volume { source, subpath, populate: !options.no_copy, anonymous: false })
         }
         MountSource::Tmpfs { options, .. } => tmpfs(options),
         MountSource::NamedPipe | MountSource::Cluster | MountSource::Unknown(_) => {
@@ -162,7 +183,7 @@ fn anonymous(target: &str, populate: bool, container: &ContainerId, node: &NodeF
         write!(name, "{byte:02x}").unwrap_or_default();
     }
     let source = node.data_root.join("volumes").join(name).join("data");
-    MountKind::Volume { source, populate, anonymous: true }
+    MountKind::Volume { source, subpath: String::new(), populate, anonymous: true }
 }
 
 /// Longest name of a file on Linux in bytes.
@@ -209,6 +230,8 @@ fn tmpfs(options: &TmpfsOptions) -> Result<MountKind, SpecError> {
         size_bytes: u64::try_from(options.size_bytes).ok().filter(|size| 0 < *size),
         mode: Some(options.mode & 0o7777).filter(|_| options.mode != 0),
         exec,
+        owner: None,
+        populate: false,
     })
 }
 

@@ -35,6 +35,7 @@ pub(super) fn argv(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Stri
 /// takes a variable away.
 pub(super) fn env(
     spec: &[String],
+    tty: bool,
     image: &ImageConfig,
     hostname: &str,
     generic: &[GenericResource],
@@ -55,6 +56,9 @@ pub(super) fn env(
         }
     }
     let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
+    if tty {
+        env.push("TERM=xterm".to_owned());
+    }
     let defaults = env.len();
     for entry in wanted {
         let place = env.iter().take(defaults).position(|other| name(other) == name(&entry));
@@ -111,7 +115,7 @@ fn name(entry: &str) -> &str {
     entry.split_once('=').map_or(entry, |(name, _)| name)
 }
 
-fn no_nul(what: &str, words: &[String]) -> Result<(), SpecError> {
+pub(super) fn no_nul(what: &str, words: &[String]) -> Result<(), SpecError> {
     match words.iter().any(|word| word.contains('\0')) {
         true => Err(SpecError::invalid(format!("{what} contains a zero byte"))),
         false => Ok(()),

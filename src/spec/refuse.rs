@@ -1,7 +1,20 @@
-//! What this node can not do yet: each is refused by name.
+//! What this node can not do yet: each is refused by name, here or where it is read.
+//!
+//! | option | why |
+//! |---|---|
+//! | custom seccomp profile | the compiler knows the calls of Docker's profile only; the `docker` command has no option for it |
+//! | SELinux labels | containers get no label, and one that was asked for must not be missing |
+//! | credential spec, isolation, named pipes | options of Windows: Docker refuses them on Linux too |
+//! | `CreateMountpoint` of a bind | Docker's own API does not pass it to swarm |
+//! | CSI volumes, drivers other than `local`, `type=nfs` and disks | the host mounts them, a bind mount shows them |
+//! | log drivers other than `json-file` and `local` | logs are in memory |
+//! | runtime `plugin`, network attachments | managers of plugins and other engines use them |
+//!
+//! AppArmor is as on a host without it, whether switched off or not: Docker's profile needs
+//! AppArmor's own compiler, and nothing here loads one.
 
 use super::SpecError;
-use crate::model::{ContainerSpec, ImageConfig, NetworkMode, PublishMode, SeccompChoice, Task};
+use crate::model::{ContainerSpec, NetworkMode, PublishMode, SeccompChoice, Task};
 
 /// Refuses what the task itself asks for.
 pub(super) fn check(task: &Task, spec: &ContainerSpec) -> Result<(), SpecError> {
@@ -9,12 +22,6 @@ pub(super) fn check(task: &Task, spec: &ContainerSpec) -> Result<(), SpecError> 
     let no = SpecError::unsupported;
     if task.ports.iter().any(|port| port.mode == PublishMode::Host) {
         return Err(no("--publish mode=host", "use --network host, or another node"));
-    }
-    if spec.tty {
-        return Err(no("--tty", "leave it out"));
-    }
-    if spec.health.as_ref().is_some_and(|health| probes(&health.test)) {
-        return Err(no("--health-cmd", "use --no-healthcheck"));
     }
     if spec.isolation {
         return Err(SpecError::invalid("invalid isolation on linux: it is an option of Windows"));
@@ -42,19 +49,6 @@ pub(super) fn custom_seccomp() -> SpecError {
     )
 }
 
-/// Refuses what the image brings along.
-pub(super) fn image(spec: &ContainerSpec, image: &ImageConfig) -> Result<(), SpecError> {
-    let own = spec.health.as_ref().map(|health| health.test.as_slice()).unwrap_or_default();
-    let images = image.healthcheck.as_ref().and_then(|health| health.test.as_deref());
-    if own.is_empty() && probes(images.unwrap_or_default()) {
-        return Err(SpecError::unsupported(
-            "the image's HEALTHCHECK",
-            "switch it off with --no-healthcheck",
-        ));
-    }
-    Ok(())
-}
-
 /// The container's network namespace.
 pub(super) fn network(task: &Task) -> Result<NetworkMode, SpecError> {
     for network in &task.networks {
@@ -68,9 +62,4 @@ pub(super) fn network(task: &Task) -> Result<NetworkMode, SpecError> {
         return Err(SpecError::unsupported(option, "use --network host, or another node"));
     }
     Ok(if task.networks.is_empty() { NetworkMode::Isolated } else { NetworkMode::Host })
-}
-
-/// Whether a health check's test is one.
-fn probes(test: &[String]) -> bool {
-    test.first().is_some_and(|word| word != "NONE")
 }

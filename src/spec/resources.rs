@@ -148,7 +148,7 @@ const LOG_MIN_BYTES: u64 = 16 * 1024;
 
 /// Bytes of `10m`, `64K`, `1GiB` and the like; units are powers of 1024 (docker/go-units
 /// `RAMInBytes`).
-fn byte_size(text: &str) -> Option<u64> {
+pub(super) fn byte_size(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let factor = match unit.trim_start().to_ascii_lowercase().as_str() {

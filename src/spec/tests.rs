@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::{
-    BindOptions, Empty, FileReference, FileTarget, HealthSpec, ImageConfig, ImageHealth, Mount,
-    MountKind, MountSource, NetworkAttachment, NodeId, Platform, PortConfig, PortProtocol,
-    PublishMode, ResourceLimits, Secret, SecretBytes, SecretId, ServiceId, TaskId, TaskState,
-    TaskStatus, TmpfsOptions, VolumeOptions,
+    BindOptions, Empty, FileReference, FileTarget, ImageConfig, Mount, MountKind, MountSource,
+    NetworkAttachment, NodeId, Platform, PortConfig, PortProtocol, PublishMode, ResourceLimits,
+    Secret, SecretBytes, SecretId, ServiceId, TaskId, TaskState, TaskStatus, TmpfsOptions,
+    VolumeOptions,
 };
 
 fn s(words: &[&str]) -> Vec<String> {
@@ -118,6 +118,9 @@ fn the_environment_is_dockers() {
     let bundle = made(&task(spec), image).unwrap();
     assert_eq!(bundle.env, s(&["PATH=/bin", "A=spec", "T=web.2.task=2", "B=image"]));
     assert_eq!(bundle.hostname, "0123456789ab");
+    let bundle =
+        made(&task(ContainerSpec { tty: true, ..ContainerSpec::default() }), sh()).unwrap();
+    assert_eq!(bundle.env.last().unwrap(), "TERM=xterm");
     let bad = ContainerSpec { env: s(&["=x"]), ..ContainerSpec::default() };
     let error = made(&task(bad), sh()).unwrap_err().to_string();
     assert_eq!(error, "invalid environment variable: =x");
@@ -151,16 +154,25 @@ fn mounts_are_cleaned_ordered_and_completed_from_the_image() {
     let built = made(&task, image.clone()).unwrap().mounts;
     let targets: Vec<_> = built.iter().map(|mount| mount.target.as_str()).collect();
     assert_eq!(targets, ["/anon", "/t", "/vol", "/x/y/z"]);
-    let MountKind::Volume { source, anonymous: true, populate: true } = &built[0].kind else {
+    let MountKind::Volume { source, anonymous: true, populate: true, .. } = &built[0].kind else {
         panic!("{:?}", built[0]);
     };
     assert_eq!(source.to_str().unwrap().len(), "/data/volumes//data".len() + 64);
     assert_eq!(
         built[1].kind,
-        MountKind::Tmpfs { size_bytes: None, mode: Some(0o1777), exec: true }
+        MountKind::Tmpfs {
+            size_bytes: None,
+            mode: Some(0o1777),
+            exec: true,
+            owner: None,
+            populate: false
+        }
     );
     let source = "/data/volumes/v2/data".into();
-    assert_eq!(built[2].kind, MountKind::Volume { source, populate: true, anonymous: false });
+    assert_eq!(
+        built[2].kind,
+        MountKind::Volume { source, subpath: String::new(), populate: true, anonymous: false }
+    );
     assert!(
         matches!(&built[3].kind, MountKind::Bind { source, recursive: true, .. } if source.as_os_str() == "/b")
     );
@@ -191,14 +203,27 @@ fn wrong_mounts_are_refused_with_dockers_texts() {
 }
 
 #[test]
+fn a_subpath_stays_within_a_named_volume() {
+    let with = |name: &str, subpath: &str| {
+        let options = VolumeOptions { subpath: subpath.into(), ..VolumeOptions::default() };
+        let source = MountSource::Volume { name: name.into(), options };
+        let mounts = vec![Mount { source, target: "/t".into(), read_only: false }];
+        made(&task(ContainerSpec { mounts, ..ContainerSpec::default() }), sh())
+    };
+    let built = with("vol", "a/b").unwrap().mounts;
+    assert!(matches!(&built[0].kind, MountKind::Volume { subpath, .. } if subpath == "a/b"));
+    for (name, subpath) in [("vol", "/a"), ("vol", "a/../.."), ("vol", "..")] {
+        let error = with(name, subpath).unwrap_err().to_string();
+        assert!(error.ends_with("subpath must be a relative path within the volume"), "{error}");
+    }
+    let error = with("", "a").unwrap_err().to_string();
+    assert!(error.ends_with("must not set Subpath when using anonymous volumes"), "{error}");
+}
+
+#[test]
 fn what_this_node_can_not_do_is_refused_by_name() {
     let default = ContainerSpec::default;
-    let health = HealthSpec { test: s(&["CMD", "true"]), ..HealthSpec::default() };
-    let mut tasks = vec![
-        (task(ContainerSpec { tty: true, ..default() }), "--tty"),
-        (task(ContainerSpec { health: Some(health), ..default() }), "--health-cmd"),
-        (task(ContainerSpec { isolation: true, ..default() }), "isolation"),
-    ];
+    let mut tasks = vec![(task(ContainerSpec { isolation: true, ..default() }), "isolation")];
     let mut port = task(default());
     port.ports.push(PortConfig {
         protocol: PortProtocol::Tcp,
@@ -214,11 +239,6 @@ fn what_this_node_can_not_do_is_refused_by_name() {
         let error = check(&task, &node()).unwrap_err().to_string();
         assert!(error.contains(option), "{error}");
     }
-    let test = |words| Some(ImageHealth { test: Some(s(words)), ..ImageHealth::default() });
-    let image = ImageConfig { healthcheck: test(&["CMD", "true"]), ..sh() };
-    assert!(made(&task(default()), image.clone()).is_err());
-    let none = HealthSpec { test: s(&["NONE"]), ..HealthSpec::default() };
-    assert!(made(&task(ContainerSpec { health: Some(none), ..default() }), image).is_ok());
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `EA_BUILD` | how `EDGEAGENT_BIN` was built, for the head of the table |
 
+mod images;
 mod measure;
 mod table;
 
@@ -31,6 +32,8 @@ use table::{Budget, Table};
 
 const SOON: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(60);
+/// How long health probes are watched.
+const PROBED: Duration = Duration::from_secs(20);
 /// Between two looks at a state.
 const LOOK: Duration = Duration::from_millis(5);
 /// The same while many tasks are looked at: the manager's answer takes processor time from the workers.
@@ -109,6 +112,13 @@ fn edgeagent_beside_dockerd() {
             Budget::Ratio(0.3),
         );
     }
+    table.row(
+        "health probes, CPU of one container probed every 30 s",
+        "s/hour",
+        probe_cpu(&world, &ours),
+        probe_cpu(&world, &theirs),
+        Budget::Ratio(1.0),
+    );
     println!("\n{}", table.render());
     println!(
         "Network `none given`: dockerd makes a bridge endpoint; edgeagent makes loopback only, its bridge is not done yet."
@@ -310,7 +320,7 @@ fn memory(table: &mut Table, world: &World, workers: [(&Worker, u32); 2]) {
 }
 
 fn crowd(world: &World, worker: &Worker, daemon: u32) -> Crowd {
-    let service = Replicas::create(world, worker, "none given");
+    let service = Replicas::create(world, worker, &[]);
     let idle = worker.group.pss();
     let mut counts = Vec::new();
     for count in COUNTS {
@@ -336,12 +346,34 @@ fn crowd(world: &World, worker: &Worker, daemon: u32) -> Crowd {
     Crowd { idle, counts, took, cpu, gone }
 }
 
+/// CPU seconds of an hour of probes of one container, one every 30 s: of ten containers with one every
+/// second, less what the worker costs without them.
+fn probe_cpu(world: &World, worker: &Worker) -> f64 {
+    let spent = |options: &[&str]| {
+        let service = Replicas::create(world, worker, options);
+        service.set(10);
+        service.await_running(10);
+        thread::sleep(Duration::from_secs(3)); // what the starts have left to do
+        let before = worker.group.cpu();
+        thread::sleep(PROBED);
+        let cpu = worker.group.cpu() - before;
+        service.set(0);
+        service.await_gone();
+        thread::sleep(Duration::from_secs(5)); // both clear away in the background
+        cpu
+    };
+    let probed = spent(&["--health-cmd", "true", "--health-interval", "1s"]);
+    let probes = 10.0 * PROBED.as_secs_f64();
+    (probed - spent(&[])).max(0.0) / probes * 120.0
+}
+
 /// Medians of start and stop.
 ///
 /// The manager writes statuses down ten times a second, and a run begins when the one before was seen to
 /// end: each run waits for another part of that period first, or all would meet the same moment of it.
 fn start_stop(world: &World, worker: &Worker, network: &str, runs: usize) -> (f64, f64) {
-    let service = Replicas::create(world, worker, network);
+    let options: &[&str] = if network == "host" { &["--network", "host"] } else { &[] };
+    let service = Replicas::create(world, worker, options);
     let (mut starts, mut stops) = (Vec::new(), Vec::new());
     for run in 0..runs {
         let phase = |part: usize| Duration::from_millis(u64::try_from(part % 100).unwrap());
@@ -369,7 +401,7 @@ struct Replicas<'a> {
 }
 
 impl<'a> Replicas<'a> {
-    fn create(world: &'a World, worker: &Worker, network: &str) -> Self {
+    fn create(world: &'a World, worker: &Worker, options: &[&str]) -> Self {
         let name = format!("bench-{}", worker.name);
         let constraint = format!("node.hostname=={}", worker.name);
         let mark = format!("EA_MARK={}", crate::fixture::prefix());
@@ -387,9 +419,7 @@ impl<'a> Replicas<'a> {
             "--env",
             &mark,
         ];
-        if network == "host" {
-            words.extend(["--network", "host"]);
-        }
+        words.extend(options);
         words.extend([world.images.busybox.as_str(), "sh", "-c", crate::services::POLITE]);
         world.manager.docker(&words);
         let service = Self { manager: &world.manager, name };

@@ -24,6 +24,7 @@ mod engines;
 mod faults;
 mod fixture;
 mod harness;
+mod health;
 mod joining;
 mod logs;
 mod owner;

@@ -191,7 +191,13 @@ pub(crate) fn start(store: &Path, name: &str, auth: &str, settings: &RegistrySet
         registries: settings.clone(),
     };
     let platform = platform_of_machine("x86_64");
-    let request = FetchRequest { store: store.to_owned(), platform, what };
+    let request = FetchRequest {
+        store: store.to_owned(),
+        additional_stores: Vec::new(),
+        quota_bytes: None,
+        platform,
+        what,
+    };
     fetch(&program(), &request).unwrap()
 }
 

@@ -96,6 +96,7 @@ impl Bench {
                     source: self.base.join("out"),
                     propagation: Propagation::RPrivate,
                     recursive: true,
+                    populate: false,
                 },
                 target: "/out".to_owned(),
                 read_only: false,
@@ -120,6 +121,7 @@ impl Bench {
             stop_signal: 15,
             stop_grace_seconds: Some(10),
             log_max_bytes: 1 << 20,
+            health: None,
         }
     }
 

@@ -16,6 +16,7 @@ pub mod session_message;
 pub mod shim_frame;
 pub mod template;
 pub mod tpm_response;
+pub mod user;
 
 /// A fuzz target: takes any bytes, and panics when something is wrong.
 pub type Target = fn(&[u8]);
@@ -38,4 +39,5 @@ pub const ALL: &[(&str, Target)] = &[
     ("shim_frame", shim_frame::run),
     ("template", template::run),
     ("tpm_response", tpm_response::run),
+    ("user", user::run),
 ];

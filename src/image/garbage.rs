@@ -1,0 +1,287 @@
+//! What leaves the store: what nothing needs, what nobody used for long, and what makes room.
+//!
+//! Images that were loaded by hand stay until they are removed by hand, for nothing could bring
+//! them back. What a task or a container needs stays whatever else is said. All of it reads the
+//! store and writes only when something goes, so looking costs no flash.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    digest::Digest,
+    store::{NameRecord, Store, StoreError, at, remove_if_there, sync_folder},
+};
+use crate::{
+    limits::PARTIAL_MAX_AGE,
+    model::{ImageSettings, UnixTime},
+};
+
+/// What was taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Pruned {
+    /// Names.
+    pub images: u64,
+    /// Layers.
+    pub layers: u64,
+    /// Their unpacked size in bytes.
+    pub bytes: u64,
+}
+
+/// What must stay.
+#[derive(Clone, Debug, Default)]
+pub struct Needed {
+    /// Manifests of images that tasks name, `sha256:…`.
+    pub manifests: BTreeSet<String>,
+    /// Layers below containers, whatever their image is called by now.
+    pub layers: BTreeSet<PathBuf>,
+}
+
+impl Store {
+    /// Takes away layers and blobs that neither a name nor anything of `needed` needs. When a
+    /// manifest in need can not be read, no layer is taken away.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] while images are fetched, [`StoreError::Io`] when the store can not
+    /// be changed.
+    pub fn prune(&self, needed: &Needed) -> Result<Pruned, StoreError> {
+        let _lock = self.lock_to_clean()?.ok_or(StoreError::Busy)?;
+        self.sweep()?;
+        self.drop_unneeded(needed)
+    }
+
+    /// [`Self::prune`], after forgetting the names that were not used for
+    /// [`ImageSettings::max_age`]; and while space is short of what the settings ask for, of the
+    /// one not used for longest.
+    ///
+    /// # Errors
+    /// As [`Self::prune`].
+    pub fn collect(
+        &self,
+        settings: &ImageSettings,
+        needed: &Needed,
+        now: UnixTime,
+    ) -> Result<Pruned, StoreError> {
+        let _lock = self.lock_to_clean()?.ok_or(StoreError::Busy)?;
+        self.sweep()?;
+        self.drop_partial(now, false)?;
+        let mut idle = Vec::new();
+        for record in self.records()? {
+            if !record.loaded && !needed.manifests.contains(&record.manifest.to_string()) {
+                idle.push((self.last_use(&record)?, record));
+            }
+        }
+        idle.sort_by_key(|(used, _)| *used);
+        let mut pruned = Pruned::default();
+        let mut left = Vec::new();
+        for (used, record) in idle {
+            let age = u64::try_from(now.seconds().saturating_sub(used)).unwrap_or(0);
+            if settings.max_age.is_some_and(|max| max.as_secs() < age) {
+                log::info!("image was not used for long image={}", record.reference);
+                self.forget(&record)?;
+                pruned.images += 1;
+            } else {
+                left.push(record);
+            }
+        }
+        pruned = pruned.and(self.drop_unneeded(needed)?);
+        if self.is_short(settings)? {
+            self.drop_partial(now, true)?;
+        }
+        for record in left {
+            if !self.is_short(settings)? {
+                break;
+            }
+            log::info!("image makes room image={}", record.reference);
+            self.forget(&record)?;
+            pruned.images += 1;
+            pruned = pruned.and(self.drop_unneeded(needed)?);
+        }
+        Ok(pruned)
+    }
+
+    /// Unpacked bytes of all layers.
+    pub(super) fn layers_bytes(&self) -> Result<u64, StoreError> {
+        let layers = self.digests_in("layers")?;
+        Ok(layers.iter().map(|layer| self.layer_size(layer)).fold(0, u64::saturating_add))
+    }
+
+    /// Whether less is free than should be, or more is used than may be.
+    fn is_short(&self, settings: &ImageSettings) -> Result<bool, StoreError> {
+        let root = self.root();
+        let stat = rustix::fs::statvfs(root).map_err(|e| at(root)(e.into()))?;
+        let short = stat.f_bavail.saturating_mul(stat.f_frsize) < settings.min_free_bytes;
+        Ok(short
+            || match settings.quota_bytes {
+                Some(quota) => quota < self.layers_bytes()?,
+                None => false,
+            })
+    }
+
+    fn last_use(&self, record: &NameRecord) -> Result<i64, StoreError> {
+        let path = self.name_path(&record.reference);
+        fs::metadata(&path).map(|meta| meta.mtime()).map_err(at(&path))
+    }
+
+    fn forget(&self, record: &NameRecord) -> Result<(), StoreError> {
+        remove_if_there(&self.name_path(&record.reference))?;
+        sync_folder(&self.root().join("names"))
+    }
+
+    /// Downloads that nobody went on with; all of them when space is short.
+    fn drop_partial(&self, now: UnixTime, all: bool) -> Result<(), StoreError> {
+        let folder = self.root().join("partial");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(at(&folder)(e)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(at(&folder))?;
+            let path = entry.path();
+            let meta = entry.metadata().map_err(at(&path))?;
+            let age = u64::try_from(now.seconds().saturating_sub(meta.mtime())).unwrap_or(0);
+            if all || PARTIAL_MAX_AGE.as_secs() < age {
+                if meta.is_dir() {
+                    self.remove_tree(&path).map_err(at(&path))?;
+                } else {
+                    remove_if_there(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_unneeded(&self, needed: &Needed) -> Result<Pruned, StoreError> {
+        let mut blobs = BTreeSet::new();
+        // By name only: a folder above may have two paths.
+        let mut layers: BTreeSet<Digest> =
+            needed.layers.iter().filter_map(|layer| layer_of(layer)).collect();
+        let mounted = layers.clone();
+        let named = self.records()?.into_iter().map(|record| record.manifest.to_string());
+        for manifest in named.chain(needed.manifests.iter().cloned()) {
+            let parts = match Digest::parse(&manifest) {
+                Ok(digest) => self.parts(&digest)?.map(|parts| (digest, parts)),
+                Err(_) => None,
+            };
+            match parts {
+                Some((digest, (manifest, configuration))) => {
+                    blobs.insert(digest);
+                    blobs.insert(manifest.config.digest);
+                    layers.extend(configuration.diff_ids);
+                }
+                None if needed.manifests.contains(&manifest) && !self.is_shared(&manifest)? => {
+                    log::warn!("nothing pruned, an image in use is damaged manifest={manifest}");
+                    return Ok(Pruned::default());
+                }
+                None => {}
+            }
+        }
+        let mut pruned = Pruned::default();
+        for digest in self.digests_in("layers")? {
+            if !layers.contains(&digest) {
+                let size = self.layer_size(&digest);
+                self.doom(&self.layer_path(&digest))?;
+                remove_if_there(&self.sums_path(&digest))?;
+                pruned.layers += 1;
+                pruned.bytes = pruned.bytes.saturating_add(size);
+            }
+        }
+        for damaged in self.damaged()? {
+            // A container may lie on it still.
+            if layer_of(&damaged).is_none_or(|layer| !mounted.contains(&layer)) {
+                self.doom(&damaged)?;
+            }
+        }
+        for digest in self.digests_in("blobs/sha256")? {
+            if !blobs.contains(&digest) {
+                remove_if_there(&self.blob_path(&digest))?;
+            }
+        }
+        self.sweep()?;
+        Ok(pruned)
+    }
+
+    /// Moves a layer to where it is swept: half-deleted it must not look whole.
+    fn doom(&self, path: &Path) -> Result<(), StoreError> {
+        let name = path.file_name().unwrap_or_default();
+        fs::rename(path, self.root().join("tmp").join(name)).map_err(at(path))?;
+        sync_folder(&self.root().join("layers"))
+    }
+
+    /// Layers that were set aside.
+    fn damaged(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let folder = self.root().join("layers");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(at(&folder))? {
+            let path = entry.map_err(at(&folder))?.path();
+            if path.extension().is_some_and(|extension| extension == "damaged") {
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes what fetches left behind.
+    pub(super) fn sweep(&self) -> Result<(), StoreError> {
+        let tmp = self.root().join("tmp");
+        for entry in fs::read_dir(&tmp).map_err(at(&tmp))? {
+            let path = entry.map_err(at(&tmp))?.path();
+            // A leftover that resists must not stop the fetches to come.
+            if let Err(e) = self.remove_tree(&path) {
+                log::warn!("leftover of a fetch stays path={} error={e}", path.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a folder however deep it is; nothing when it is not there.
+    pub(super) fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Ok(()) => return Ok(()),
+            // It holds a descriptor for each level, and a hostile layer has thousands.
+            Err(_) => {}
+        }
+        let mut folders = vec![path.to_owned()];
+        let mut count = 0_u32;
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    let flat = loop {
+                        let flat = self.root().join("tmp").join(format!("flat-{count}"));
+                        count = count.wrapping_add(1);
+                        if !flat.exists() {
+                            break flat;
+                        }
+                    };
+                    fs::rename(entry.path(), &flat)?;
+                    folders.push(flat);
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            fs::remove_dir(&folder)?;
+        }
+        Ok(())
+    }
+}
+
+impl Pruned {
+    const fn and(self, more: Self) -> Self {
+        Self {
+            images: self.images + more.images,
+            layers: self.layers + more.layers,
+            bytes: self.bytes.saturating_add(more.bytes),
+        }
+    }
+}
+
+/// The layer in a folder, also in one that was set aside.
+fn layer_of(path: &Path) -> Option<Digest> {
+    Digest::from_hex(path.file_name()?.to_str()?.split('.').next()?).ok()
+}
