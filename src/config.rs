@@ -8,6 +8,7 @@ mod images;
 mod join;
 mod json;
 mod membership;
+mod network;
 mod policy;
 mod registry;
 
@@ -25,8 +26,8 @@ use self::json::{Json, Object};
 use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
     model::{
-        DnsConfig, GenericResource, ImageSettings, Policy, PullPolicy, RegistrySettings,
-        SealChoice, SealSettings, Ulimit,
+        BridgeSettings, DnsConfig, GenericResource, ImageSettings, Policy, PullPolicy,
+        RegistrySettings, SealChoice, SealSettings, Ulimit,
     },
 };
 
@@ -74,6 +75,9 @@ pub struct Config {
     pub seal: SealSettings,
     /// `additional-image-stores`, `image-max-age`, `image-min-free` and `image-quota`.
     pub images: ImageSettings,
+    /// `bip`, `bridge`, `default-address-pools`, `fixed-cidr-v6`, `icc`, `ipv6` and `mtu`: the
+    /// network of containers.
+    pub bridge: BridgeSettings,
 }
 
 impl Default for Config {
@@ -99,6 +103,7 @@ impl Default for Config {
             join_file: "/etc/edgeagent/join.json".into(),
             seal: SealSettings::default(),
             images: ImageSettings::default(),
+            bridge: BridgeSettings::default(),
         }
     }
 }
@@ -150,17 +155,13 @@ pub enum ConfigFault {
         /// What is.
         allowed: &'static str,
     },
-    /// Docker has this key; here it is reserved.
-    NotSupported {
-        /// The key.
-        key: String,
-    },
 }
 
 const KEYS: &[&str] = &[
     "additional-image-stores",
     "admission",
     "bip",
+    "bridge",
     "cgroup-parent",
     "data-root",
     "debug",
@@ -172,18 +173,22 @@ const KEYS: &[&str] = &[
     "dns-opts",
     "dns-search",
     "exec-root",
+    "fixed-cidr-v6",
     "hostname",
     "image-max-age",
     "image-min-free",
     "image-quota",
+    "icc",
     "init",
     "insecure-registries",
+    "ipv6",
     "join-file",
     "labels",
     "limits-without-controller",
     "log-opts",
     "max-concurrent-downloads",
     "max-download-rate",
+    "mtu",
     "node-generic-resources",
     "pull-policy",
     "registry-auth-file",
@@ -242,10 +247,19 @@ impl Config {
         }
         let Object(entries) = serde_json::from_slice(text).map_err(ConfigFault::Syntax)?;
         let mut config = Self::default();
+        let (mut v6, mut range) = (false, None);
         for (key, value) in unique(entries, "", KEYS)? {
-            config.set(&key, value)?;
+            match key.as_str() {
+                "ipv6" => v6 = boolean(&key, &value)?,
+                "fixed-cidr-v6" => range = Some(network::fixed_cidr_v6(&key, &value)?),
+                _ => config.set(&key, value)?,
+            }
         }
         registry::check(&config.registries)?;
+        if v6 && range.is_none() {
+            return Err(bad("ipv6", "false, unless \"fixed-cidr-v6\" names a network"));
+        }
+        config.bridge.v6 = range.filter(|_| v6);
         if config.data_root.starts_with(&config.exec_root)
             || config.exec_root.starts_with(&config.data_root)
         {
@@ -318,7 +332,8 @@ impl Config {
             "additional-image-stores" | "image-max-age" | "image-min-free" | "image-quota" => {
                 images::set(&mut self.images, key, value)?;
             }
-            reserved => return Err(ConfigFault::NotSupported { key: reserved.to_owned() }),
+            // What KEYS has besides: `bip`, `bridge`, `default-address-pools`, `icc`, `mtu`.
+            _ => network::set(&mut self.bridge, key, value)?,
         }
         Ok(())
     }
@@ -649,9 +664,6 @@ impl fmt::Display for ConfigFault {
             Self::Value { key, allowed } => {
                 write!(f, "bad value for \"{key}\": it must be {allowed}")
             }
-            Self::NotSupported { key } => {
-                write!(f, "key \"{key}\" is not supported yet: remove it")
-            }
         }
     }
 }
@@ -665,8 +677,7 @@ impl core::error::Error for ConfigFault {
             | Self::UnknownKey { .. }
             | Self::Twice { .. }
             | Self::Missing { .. }
-            | Self::Value { .. }
-            | Self::NotSupported { .. } => None,
+            | Self::Value { .. } => None,
         }
     }
 }
@@ -744,6 +755,8 @@ mod tests {
                 images: ImageSettings::default(),
                 join_file: "/boot/edge.json".into(),
                 seal: SealSettings { choice: SealChoice::Tpm2, tpm: "/dev/tpmrm1".into() },
+                // Shown in config/network.rs.
+                bridge: BridgeSettings::default(),
             }
         );
     }
@@ -766,17 +779,12 @@ mod tests {
                 r#"{"log-opts": {"max-file": "1", "max-file": "2"}}"#,
                 r#"key "log-opts.max-file" stands there twice"#,
             ),
-            (r#"{"bip": "10.0.0.1/24"}"#, r#"key "bip" is not supported yet: remove it"#),
-            (
-                r#"{"default-address-pools": []}"#,
-                r#"key "default-address-pools" is not supported yet: remove it"#,
-            ),
         ] {
             assert_eq!(fault(text), message);
         }
         assert!(
             fault(r#"{"storage-driver": "x"}"#)
-                .contains("allowed are additional-image-stores, admission, bip, cgroup-parent")
+                .contains("allowed are additional-image-stores, admission, bip, bridge, cgroup-")
         );
     }
 

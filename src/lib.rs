@@ -50,6 +50,7 @@ pub mod config;
 mod container;
 pub mod image;
 pub mod logs;
+pub mod net;
 pub mod rpc;
 pub mod seal;
 pub mod shim;

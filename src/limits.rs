@@ -453,6 +453,34 @@ pub const LOG_MIN_BYTES: u64 = 4096;
 /// The most that `log-opts.max-file` takes, in files.
 pub const LOG_MAX_FILES: u32 = 1000;
 
+// net
+
+/// Bytes of one answer of the kernel over netlink: its own bound for one piece of a list
+/// (`net/netlink/af_netlink.c`, `netlink_recvmsg`). A longer one is cut off, and what is cut off
+/// is not looked at.
+pub const NETLINK_ANSWER_MAX_BYTES: usize = 32 * 1024;
+
+/// Networks of the address pools that are tried for the bridge; then none is free. Docker's
+/// pools have 31.
+pub const NETWORKS_TRIED: usize = 4096;
+
+/// Ports that all containers of a node publish together: what fits into one transaction to the
+/// kernel, whose socket holds 208 KiB. A container with one more is not started.
+pub const PUBLISHED_PORTS_MAX: usize = 256;
+
+/// Least `mtu` of the bridge, in bytes: what every host of IPv4 takes (RFC 791).
+pub const MTU_MIN: u16 = 576;
+
+/// Largest `mtu`, in bytes: what a veth takes, with room for its header.
+pub const MTU_MAX: u16 = 65_520;
+
+/// Bytes of a lease's file: an endpoint, and 256 ports of at most 10 bytes each.
+pub const LEASE_MAX_BYTES: u64 = 8 * 1024;
+
+/// Bytes read of the kernel's list of routes; with more, networks that are in use may be taken
+/// for free.
+pub const ROUTES_MAX_BYTES: u64 = 1 << 20;
+
 // node: containers
 
 /// Bytes read of the host's `/etc/resolv.conf`; what follows is not passed on.

@@ -72,10 +72,11 @@ pub fn unshare(flags: UnshareFlags) -> io::Result<()> {
 /// # Errors
 /// When the process can not be made or its program not be run.
 pub fn spawn_with_fds(command: &mut Command, fds: &[BorrowedFd<'_>]) -> io::Result<Child> {
-    // Copies high above the targets, so that placing one can not overwrite another.
+    // Copies above all targets, so that placing one can not overwrite another.
     let mut high = Vec::with_capacity(fds.len());
+    let above = RawFd::try_from(fds.len()).map_err(io::Error::other)?.saturating_add(64);
     for fd in fds {
-        high.push(rustix::io::fcntl_dupfd_cloexec(fd, 64)?);
+        high.push(rustix::io::fcntl_dupfd_cloexec(fd, above)?);
     }
     let raw: Vec<RawFd> = high.iter().map(AsRawFd::as_raw_fd).collect();
     let place = move || {

@@ -52,8 +52,10 @@ TOKEN=$(lab join-token)
 echo "it listens on $ADDR"
 
 say "edgeagent joins, and waits until somebody lets it in"
+# Without a bridge: this machine's own network stays as it is.
 cat >"$DIR/agent/agent.json" <<END
-{ "data-root": "$DIR/agent/data", "exec-root": "$DIR/agent/run", "cgroup-parent": "$PREFIX", "hostname": "edge" }
+{ "data-root": "$DIR/agent/data", "exec-root": "$DIR/agent/run", "cgroup-parent": "$PREFIX", "hostname": "edge",
+  "bridge": "none" }
 END
 printf '$ edgeagent join --token SWMTKN-1-… %s\n' "$ADDR"
 edgeagent join --token "$TOKEN" "$ADDR" 9>&- &

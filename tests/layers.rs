@@ -29,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("logs", &["model", "sys", "limits"]),
     ("net", &["model", "sys", "limits"]),
     ("image", &["model", "sys", "crypto", "config", "limits"]),
-    ("container", &["model", "sys", "limits"]),
+    ("container", &["net", "model", "sys", "limits"]),
     ("shim", &["container", "logs", "model", "sys", "limits"]),
     ("rpc", &["ca", "crypto", "model", "limits"]),
     ("node", BELOW_NODE),

@@ -48,7 +48,7 @@ pub(crate) use user::fuzz as fuzz_user;
 use crate::{
     limits,
     model::{Bundle, NetworkMode},
-    sys,
+    net, sys,
 };
 
 /// A container on its way.
@@ -122,12 +122,24 @@ fn become_container(
     cgroup.join()?;
     let mut namespaces =
         UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
-    if bundle.network == NetworkMode::Isolated {
+    if bundle.network != NetworkMode::Host {
         namespaces |= UnshareFlags::NEWNET;
     }
+    let bridge = match &bundle.network {
+        NetworkMode::Host | NetworkMode::Isolated => None,
+        // Opened while this is still the host's namespace: it stays a way into it.
+        NetworkMode::Bridge(endpoint) => {
+            let host = net::HostSocket::route()
+                .map_err(|e| format!("open netlink: {}", errno_text(&e)))?;
+            Some((host, endpoint))
+        }
+    };
     sys::unshare(namespaces).map_err(|e| format!("make namespaces: {}", errno_text(&e)))?;
-    if bundle.network == NetworkMode::Isolated {
+    if bundle.network != NetworkMode::Host {
         sys::loopback_up().map_err(|e| format!("bring up loopback: {}", errno_text(&e)))?;
+    }
+    if let Some((host, endpoint)) = bridge {
+        net::attach(&host, &bundle.container, endpoint)?;
     }
     rustix::system::sethostname(bundle.hostname.as_bytes()).map_err(step("set the host name"))?;
     rustix::process::umask(Mode::empty());

@@ -16,7 +16,7 @@ const HOSTS: &str = "127.0.0.1\tlocalhost\n\
 pub(crate) fn hosts(bundle: &Bundle, of_host: &str) -> String {
     let mut text = match bundle.network {
         NetworkMode::Host if !of_host.is_empty() => of_host.to_owned(),
-        NetworkMode::Host | NetworkMode::Isolated => HOSTS.to_owned(),
+        NetworkMode::Host | NetworkMode::Isolated | NetworkMode::Bridge(_) => HOSTS.to_owned(),
     };
     if !text.ends_with('\n') {
         text.push('\n');
@@ -24,6 +24,17 @@ pub(crate) fn hosts(bundle: &Bundle, of_host: &str) -> String {
     for (address, name) in &bundle.hosts {
         // Writing to a string can not fail.
         let _written = writeln!(text, "{address}\t{name}");
+    }
+    if let NetworkMode::Bridge(endpoint) = &bundle.network {
+        // The whole name, then the part before the first dot.
+        let name = match bundle.hostname.split_once('.') {
+            Some((short, _)) => &format!("{} {short}", bundle.hostname),
+            None => &bundle.hostname,
+        };
+        let _written = writeln!(text, "{}\t{name}", endpoint.v4.address);
+        if let Some((v6, _)) = &endpoint.v6 {
+            let _written = writeln!(text, "{}\t{name}", v6.address);
+        }
     }
     text
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerId, SecretBytes, TaskId, UnixTime};
+use super::{ContainerId, Endpoint, SecretBytes, TaskId, UnixTime};
 
 /// One container, fully decided: nothing in it needs the image's or the node's defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -185,14 +185,12 @@ pub enum MountKind {
     Tmpfs {
         /// Size limit in bytes.
         size_bytes: Option<u64>,
-        /// Permission bits.
+        /// Permission bits; absent: those of the image's folder at this place, else 01777.
         mode: Option<u32>,
         /// Allow programs.
         exec: bool,
-        /// Owner and group of its root; absent: root's, or the image's when it is filled.
+        /// Owner and group of its root; absent: root's.
         owner: Option<(u32, u32)>,
-        /// Fill it from the image, for it stands for a volume.
-        populate: bool,
     },
 }
 
@@ -264,6 +262,8 @@ pub enum NetworkMode {
     Host,
     /// A namespace of its own, with loopback only.
     Isolated,
+    /// A namespace of its own, with an interface on the node's bridge.
+    Bridge(Endpoint),
 }
 
 /// Seccomp profile of a bundle.

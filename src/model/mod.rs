@@ -13,6 +13,7 @@ mod ids;
 mod image;
 mod link;
 mod logs;
+mod network;
 mod node;
 mod policy;
 mod registry;
@@ -33,6 +34,7 @@ pub use ids::{ConfigId, ContainerId, IdError, NodeId, SecretId, ServiceId, Sessi
 pub use image::{Empty, ImageConfig, ImageHealth, ImageSettings, LocalImage, Platform};
 pub use link::LinkLoss;
 pub use logs::{LogLine, LogOptions, LogSelector, LogStream, LogSubscription};
+pub use network::{BridgeSettings, Cidr, Endpoint, Pool};
 pub use node::{
     Availability, GenericResource, IssuanceState, NodeDescription, NodeRecord, NodeResources,
     NodeRole, Peer, Plugin, SessionMessage, TlsInfo, WeightedPeer,

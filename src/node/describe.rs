@@ -8,14 +8,19 @@ use crate::{
     model::{GenericResource, NodeDescription, NodeResources, Plugin, TlsInfo},
 };
 
-/// What this node can do. The scheduler filters by this list, so it names only what works:
-/// a service on a `bridge` or overlay network is never sent here.
-const PLUGINS: [Plugin; 4] = [
+/// What this node can do. The scheduler filters by this list, so it names only what works: a
+/// service on an overlay network is never sent here.
+const PLUGINS: [Plugin; 6] = [
     Plugin { kind: "Log", name: "json-file" },
     Plugin { kind: "Log", name: "local" },
+    BRIDGE,
     Plugin { kind: "Network", name: "host" },
+    Plugin { kind: "Network", name: "null" },
     Plugin { kind: "Volume", name: "local" },
 ];
+
+/// Not there with `"bridge": "none"`.
+const BRIDGE: Plugin = Plugin { kind: "Network", name: "bridge" };
 
 /// Describes this node; of two engine labels with one name, the configuration's counts and not the
 /// one it was provisioned with. The same input gives the same bytes: a change restarts the session.
@@ -38,7 +43,10 @@ pub(super) fn describe(
         },
         engine_version: format!("edgeagent-{}", env!("CARGO_PKG_VERSION")),
         engine_labels,
-        plugins: PLUGINS.to_vec(),
+        plugins: PLUGINS
+            .into_iter()
+            .filter(|plugin| config.bridge.enabled || *plugin != BRIDGE)
+            .collect(),
         tls_info,
     }
 }

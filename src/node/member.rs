@@ -28,7 +28,7 @@ use self::{
     trust::{Offer, Trust},
 };
 use super::{
-    NodeState, RunError, clock,
+    NodeState, RunError, attach, clock,
     control::{CertificateReport, Question, Request, Response, StatusReport, TaskReport},
     describe, enrol,
     enrol::JoinError,
@@ -169,6 +169,7 @@ impl<'a> Member<'a> {
             sound: RefCell::new(BTreeSet::new()),
             tidy,
             health: RefCell::new(BTreeMap::new()),
+            network: RefCell::new(attach::network(&config, &agent.borrow())),
         });
         let performer =
             Performer::new(Rc::clone(&executor), context, settled_sender, asked_to_tidy);

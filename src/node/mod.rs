@@ -9,12 +9,14 @@
 //! | `member` | the loop of a joined node |
 //! | `perform` | operations on tasks: image, spec and shim put together |
 //! | `images` | what tasks need of the image store, and when it is tidied |
+//! | `attach` | a task's place on the network |
 //! | `publish` | answers to `docker service logs` |
 //! | `devices` | devices that the owner lets containers use, and where bind mounts lead |
 //! | `describe` | what the node says of itself |
 //! | [`control`] | the socket that the short commands speak to |
 //! | `notify` | readiness and watchdog for systemd |
 
+mod attach;
 pub mod control;
 mod describe;
 mod devices;

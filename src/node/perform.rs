@@ -7,8 +7,8 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::{self, Read as _},
+    fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     rc::Rc,
     time::Instant,
@@ -22,19 +22,20 @@ use smol::{
 };
 
 use super::{
-    clock,
+    attach, clock,
     control::{PullReport, StaleImage},
-    devices, images,
+    devices, images, make_private_dir,
 };
 use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
     image::{self, FetchEvent, FetchRequest, Reference, Store, What},
-    limits::{PULLED_MAX, RESOLV_CONF_MAX_BYTES},
+    limits::PULLED_MAX,
     model::{
-        ContainerId, ContainerStatus, Exit, Health, HealthStatus, LocalImage, Platform, PullPolicy,
-        Runtime, SecretBytes, Task, TaskId, chain,
+        ContainerId, ContainerStatus, Exit, Health, HealthStatus, LocalImage, Platform, PortConfig,
+        PullPolicy, Runtime, SecretBytes, Task, TaskId, chain,
     },
+    net::{self, Lease, Network},
     shim::{self, Program, Shim},
     spec::{self, Files, NodeFacts},
 };
@@ -47,6 +48,8 @@ pub(super) struct Controller {
     shim: Option<Shim>,
     exit: Option<Exit>,
     pid: i32,
+    /// What it publishes, while it runs.
+    ports: Vec<PortConfig>,
 }
 
 /// The end of an operation.
@@ -83,6 +86,8 @@ pub(super) struct Context {
     pub(super) tidy: Sender<()>,
     /// What was last heard of containers with a health check, for people. At most one per task.
     pub(super) health: RefCell<BTreeMap<TaskId, Health>>,
+    /// The bridge, and who is on it.
+    pub(super) network: RefCell<Network>,
 }
 
 impl Context {
@@ -222,6 +227,9 @@ async fn carry_out(
         Op::Shutdown => shutdown(context, task, controller).await,
         Op::Remove => remove(context, task, controller).await,
     };
+    if controller.exit.is_some() || op == Op::Remove {
+        context.network.borrow_mut().release(&task.id);
+    }
     settle(controller, outcome)
 }
 
@@ -230,7 +238,8 @@ fn settle(controller: &Controller, outcome: Outcome) -> Settlement {
         Some(exit) => ContainerStatus { id, pid: 0, exit_code: exit.code },
         None => ContainerStatus { id, pid: controller.pid, exit_code: 0 },
     });
-    Settlement { outcome, container, ports: Vec::new() }
+    let ports = if controller.exit.is_some() { Vec::new() } else { controller.ports.clone() };
+    Settlement { outcome, container, ports }
 }
 
 fn resolve(context: &Context, task: &Task) -> Outcome {
@@ -248,6 +257,9 @@ fn resolve(context: &Context, task: &Task) -> Outcome {
 }
 
 async fn prepare(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
+    if let Err(reason) = attach::check(context, task) {
+        return Outcome::Fatal(reason);
+    }
     let image = match ensure_image(context, task).await {
         Ok(image) => image,
         Err(reason) => return Outcome::Fatal(reason),
@@ -256,7 +268,8 @@ async fn prepare(context: &Context, task: &Task, controller: &mut Controller) ->
         Ok(container) => container,
         Err(error) => return Outcome::Temporary(error.to_string()),
     };
-    let bundle = spec::build(task, &container, &image, &context.facts.borrow(), Files::Unchecked);
+    let unchecked = Files::Unchecked;
+    let bundle = spec::build(task, &container, &image, &context.facts.borrow(), None, unchecked);
     controller.image = Some(image);
     match bundle {
         Ok(mut bundle) => {
@@ -272,7 +285,7 @@ async fn prepare(context: &Context, task: &Task, controller: &mut Controller) ->
 
 /// Finds the shim that an earlier agent started, or the image that a start needs.
 async fn equip(context: &Context, task: &Task, controller: &mut Controller) -> Outcome {
-    match attach(context, task, controller) {
+    match find_shim(context, task, controller) {
         Ok(true) => return Outcome::Done,
         Ok(false) => {}
         Err(reason) => return Outcome::Temporary(reason),
@@ -421,9 +434,11 @@ pub(super) async fn discard_all(config: Config, left: BTreeSet<TaskId>) {
     }
 }
 
-/// Removes what is left of every container. Blocks: for a node that has nothing else to do.
+/// Removes what is left of every container, and their network. Blocks: for a node that has
+/// nothing else to do.
 pub(crate) fn sweep(config: &Config) {
     future::block_on(discard_all(config.clone(), leftovers(config, |_| false)));
+    net::remove();
 }
 
 /// Tasks of which there is something on this device, and which are not in `keep`.
@@ -456,7 +471,7 @@ fn writable_dir(data_root: &Path, task: &TaskId) -> PathBuf {
 /// Makes sure that the controller has its shim, if there ever was one, and knows its container.
 async fn known(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), String> {
     if controller.shim.is_none()
-        && attach(context, task, controller)?
+        && find_shim(context, task, controller)?
         && let Some(shim) = &controller.shim
         && let Ok(started) = shim.started().await
     {
@@ -468,7 +483,7 @@ async fn known(context: &Context, task: &Task, controller: &mut Controller) -> R
 
 /// Finds the shim that an earlier agent started; `false` when there never was one since boot.
 /// What keeps us from it says nothing about the container, so it is worth another try.
-fn attach(context: &Context, task: &Task, controller: &mut Controller) -> Result<bool, String> {
+fn find_shim(context: &Context, task: &Task, controller: &mut Controller) -> Result<bool, String> {
     if controller.shim.is_some() {
         return Ok(true);
     }
@@ -478,6 +493,8 @@ fn attach(context: &Context, task: &Task, controller: &mut Controller) -> Result
         return Ok(false);
     }
     controller.shim = Some(Shim::attach(&dir).map_err(|error| chain(&error))?);
+    let network = context.network.borrow();
+    controller.ports = network.of(&task.id).map(Lease::status).unwrap_or_default();
     if controller.image.is_none() {
         controller.image = local(context, task);
     }
@@ -496,14 +513,44 @@ fn no_container(task: &Task) -> Outcome {
 async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> Result<(), String> {
     let image = controller.image.take().ok_or("its image is gone")?;
     let container = container_id(controller).map_err(|error| error.to_string())?;
-    context.facts.borrow_mut().resolv_conf = resolv_conf();
+    let place = attach::join(context, task, &container)?;
+    let (lease, held) =
+        place.map_or_else(|| (None, Vec::new()), |(lease, held)| (Some(lease), held));
+    let spawned =
+        spawn_at(context, task, controller, image, container, lease.as_ref(), &held).await;
+    match spawned {
+        Ok(shim) => {
+            controller.shim = Some(shim);
+            controller.ports = lease.as_ref().map(Lease::status).unwrap_or_default();
+            Ok(())
+        }
+        Err(reason) => {
+            context.network.borrow_mut().release(&task.id);
+            Err(reason)
+        }
+    }
+}
+
+/// Starts the shim of a container whose place on the network is known.
+async fn spawn_at(
+    context: &Context,
+    task: &Task,
+    controller: &mut Controller,
+    image: LocalImage,
+    container: ContainerId,
+    lease: Option<&Lease>,
+    held: &[OwnedFd],
+) -> Result<Shim, String> {
+    context.facts.borrow_mut().resolv_conf =
+        attach::resolv_conf(spec::bridged(task).unwrap_or_default());
     let bundle = {
         let agent = context.agent.borrow();
         let files = Files::Given {
             secret: &|id| agent.secret(&task.id, id),
             config: &|id| agent.config(&task.id, id),
         };
-        spec::build(task, &container, &image, &context.facts.borrow(), files)
+        let endpoint = lease.map(|lease| lease.endpoint);
+        spec::build(task, &container, &image, &context.facts.borrow(), endpoint, files)
     };
     controller.image = Some(image);
     let mut bundle = bundle.map_err(|error| chain(&error))?;
@@ -520,23 +567,12 @@ async fn spawn(context: &Context, task: &Task, controller: &mut Controller) -> R
     if bundle.dir.exists() || bundle.root.writable.exists() {
         discard(&context.config, &task.id).await.map_err(|error| error.to_string())?;
     }
-    controller.shim =
-        Some(shim::spawn(context.program.path(), &bundle).map_err(|error| chain(&error))?);
-    Ok(())
-}
-
-/// The host's name servers, as they are at this moment; empty when there are none to read.
-fn resolv_conf() -> String {
-    let mut text = String::new();
-    let read = fs::File::open("/etc/resolv.conf")
-        .and_then(|file| file.take(RESOLV_CONF_MAX_BYTES).read_to_string(&mut text));
-    match read {
-        Ok(_) => text,
-        Err(error) => {
-            log::debug!("cannot read /etc/resolv.conf: {error}");
-            String::new()
-        }
+    if let Some(lease) = lease {
+        make_private_dir(&bundle.dir)
+            .map_err(|error| chain(&error))
+            .and_then(|()| lease.write(&bundle.dir).map_err(|error| chain(&error)))?;
     }
+    shim::spawn(context.program.path(), &bundle, held).map_err(|error| chain(&error))
 }
 
 /// The container's id, made up once.
@@ -753,6 +789,7 @@ mod tests {
             sound: RefCell::new(BTreeSet::new()),
             tidy: smol::channel::bounded(1).0,
             health: RefCell::new(BTreeMap::new()),
+            network: RefCell::new(Network::new(config.bridge.clone(), BTreeMap::new())),
             agent: Rc::new(RefCell::new(agent)),
             config,
         })

@@ -138,13 +138,14 @@ impl Program {
 }
 
 /// Begins a shim for `bundle`: makes `bundle.dir`, hands the bundle over in sealed memory, and
-/// runs `program` (see [`Program`]) as `edgeagent-shim`.
+/// runs `program` (see [`Program`]) as `edgeagent-shim`. It inherits `held` and keeps them open
+/// for as long as it lives, without ever using them; its container does not see them.
 ///
 /// Returns before the container runs; see [`Shim::started`].
 ///
 /// # Errors
 /// [`SpawnError`] when the folder, the socket or the process can not be made.
-pub fn spawn(program: &Path, bundle: &Bundle) -> Result<Shim, SpawnError> {
+pub fn spawn(program: &Path, bundle: &Bundle, held: &[OwnedFd]) -> Result<Shim, SpawnError> {
     let dir = &bundle.dir;
     let at = |step| SpawnError::at(dir, step);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at("make the folder"))?;
@@ -169,8 +170,9 @@ pub fn spawn(program: &Path, bundle: &Bundle) -> Result<Shim, SpawnError> {
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    let child = sys::spawn_with_fds(&mut command, &[memory.as_fd(), listener.as_fd()])
-        .map_err(at("run the program"))?;
+    let mut fds = vec![memory.as_fd(), listener.as_fd()];
+    fds.extend(held.iter().map(AsFd::as_fd));
+    let child = sys::spawn_with_fds(&mut command, &fds).map_err(at("run the program"))?;
     let stream = Async::new(stream).map_err(at("watch the socket"))?;
     Ok(Shim { dir: dir.clone(), stream: Some(stream), inner: RefCell::new(Inner::of(Some(child))) })
 }

@@ -1,9 +1,7 @@
 //! The owner's last word: what a manager may not have run here, although this node could.
 
 use super::SpecError;
-use crate::model::{
-    ContainerSpec, Mount, MountSource, NetworkMode, Policy, SeccompChoice, matches,
-};
+use crate::model::{ContainerSpec, Mount, MountSource, Policy, SeccompChoice, matches};
 
 fn refused(rule: &'static str, what: impl Into<String>) -> SpecError {
     SpecError::NotAdmitted { rule, what: what.into() }
@@ -49,10 +47,10 @@ pub fn admit_bind(policy: &Policy, source: &str) -> Result<(), SpecError> {
 pub(super) fn check(
     policy: &Policy,
     spec: &ContainerSpec,
-    network: NetworkMode,
+    host_network: bool,
     mounts: &[Mount],
 ) -> Result<(), SpecError> {
-    if policy.no_host_network && network == NetworkMode::Host {
+    if policy.no_host_network && host_network {
         return Err(refused("host-network", "--network host"));
     }
     if policy.no_unconfined && !matches!(spec.privileges.seccomp, SeccompChoice::Default) {
@@ -145,9 +143,9 @@ mod tests {
             ..Policy::default()
         };
         let plain = ContainerSpec::default();
-        assert_eq!(rule(check(&policy, &spec, NetworkMode::Isolated, &[])), "capabilities");
-        assert_eq!(rule(check(&policy, &plain, NetworkMode::Host, &[])), "host-network");
-        assert_eq!(rule(check(&policy, &plain, NetworkMode::Isolated, &[])), "");
+        assert_eq!(rule(check(&policy, &spec, false, &[])), "capabilities");
+        assert_eq!(rule(check(&policy, &plain, true, &[])), "host-network");
+        assert_eq!(rule(check(&policy, &plain, false, &[])), "");
     }
 
     #[test]

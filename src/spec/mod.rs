@@ -32,8 +32,8 @@ pub use error::SpecError;
 pub use files::Files;
 
 use crate::model::{
-    Bundle, ContainerId, ContainerSpec, DnsConfig, LocalImage, NetworkMode, Policy, RootFs,
-    Runtime, Seccomp, SeccompChoice, Task, Ulimit,
+    Bundle, ContainerId, ContainerSpec, DnsConfig, Endpoint, LocalImage, NetworkMode, Policy,
+    RootFs, Runtime, Seccomp, SeccompChoice, Task, Ulimit,
 };
 
 /// What a bundle takes from the node.
@@ -57,7 +57,8 @@ pub struct NodeFacts {
     pub default_ulimits: Vec<Ulimit>,
     /// `dns`, `dns-search`, `dns-opts`.
     pub dns: DnsConfig,
-    /// Content of the host's `/etc/resolv.conf`, for what neither task nor node say.
+    /// Content of the host's `/etc/resolv.conf`, or of what it stands for, for what neither task
+    /// nor node say.
     pub resolv_conf: String,
     /// Run an init when the spec does not say.
     pub default_init: bool,
@@ -79,7 +80,7 @@ pub fn check(task: &Task, node: &NodeFacts) -> Result<(), SpecError> {
     mounts::validate(&spec.mounts)?;
     refuse::check(task, spec)?;
     let expanded = expand::expand(task, spec, node)?;
-    admission::check(&node.policy, spec, refuse::network(task)?, &expanded.mounts)?;
+    admission::check(&node.policy, spec, !bridged(task)?, &expanded.mounts)?;
     resources::enforced(resources::memory(task.limits.memory_bytes)?, node)?;
     Ok(())
 }
@@ -95,6 +96,14 @@ pub fn image(task: &Task) -> Result<&str, SpecError> {
     }
 }
 
+/// Whether the task's container belongs on the node's bridge.
+///
+/// # Errors
+/// [`SpecError`] when it asks for a network that this node does not have.
+pub fn bridged(task: &Task) -> Result<bool, SpecError> {
+    refuse::bridged(task)
+}
+
 /// The container's name as Docker would give it; `.Task.Name` in templates.
 #[must_use]
 pub fn container_name(task: &Task) -> String {
@@ -105,7 +114,8 @@ pub fn container_name(task: &Task) -> String {
 }
 
 /// The bundle of a task. `image` belongs to [`image()`]; with [`Files::Unchecked`] everything is
-/// checked but the secrets and configs are left out.
+/// checked but the secrets and configs are left out. A container that belongs on the bridge and
+/// has no `endpoint` there gets loopback only.
 ///
 /// # Errors
 /// [`SpecError`], also for what [`check`] refuses.
@@ -114,12 +124,17 @@ pub fn build(
     container: &ContainerId,
     image: &LocalImage,
     node: &NodeFacts,
+    endpoint: Option<Endpoint>,
     files: Files<'_>,
 ) -> Result<Bundle, SpecError> {
     check(task, node)?;
     let spec = container_spec(task)?;
     let expanded = expand::expand(task, spec, node)?;
-    let network = refuse::network(task)?;
+    let network = match (bridged(task)?, endpoint) {
+        (false, _) => NetworkMode::Host,
+        (true, None) => NetworkMode::Isolated,
+        (true, Some(endpoint)) => NetworkMode::Bridge(endpoint),
+    };
     let hostname = names::hostname(&expanded.hostname, network, container, node)?;
     let own_signal = &spec.stop_signal;
     if !own_signal.is_empty() && signal::parse(own_signal).is_none() {
@@ -159,7 +174,7 @@ pub fn build(
         devices: Vec::new(),
         files: files::build(task, spec, &expanded.env, files)?,
         hosts: names::hosts(&spec.hosts)?,
-        resolv_conf: names::resolv_conf(&spec.dns, node)?,
+        resolv_conf: names::resolv_conf(&spec.dns, network, node)?,
         network,
         capabilities: security::capabilities(&spec.capability_add, &spec.capability_drop)?,
         seccomp,
@@ -222,7 +237,7 @@ fn slot(task: &Task) -> String {
 const fn private(network: NetworkMode) -> bool {
     match network {
         NetworkMode::Host => false,
-        NetworkMode::Isolated => true,
+        NetworkMode::Isolated | NetworkMode::Bridge(_) => true,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{NodeFacts, SpecError, private};
-use crate::model::{ContainerId, DnsConfig, NetworkMode};
+use crate::model::{ContainerId, DnsConfig, Endpoint, NetworkMode};
 
 /// Longest host name of Linux in bytes (`HOST_NAME_MAX`).
 const HOSTNAME_MAX_BYTES: usize = 64;
@@ -55,11 +55,22 @@ pub(super) fn hosts(lines: &[String]) -> Result<Vec<(String, String)>, SpecError
     Ok(hosts)
 }
 
+/// Whom Docker asks when the host knows nobody that a container could (moby
+/// `libnetwork/internal/resolvconf`).
+const PUBLIC_NAMESERVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
+
+/// The same, for containers with IPv6.
+const PUBLIC_NAMESERVERS_V6: [&str; 2] = ["2001:4860:4860::8888", "2001:4860:4860::8844"];
+
 /// The whole `/etc/resolv.conf`; nothing when the host's is right as it is.
 ///
 /// Each part comes from the task, else from the node's configuration, else from the host's file
 /// (moby `daemon/container_operations.go`, `buildSandboxOptions`; libnetwork `resolvconf`).
-pub(super) fn resolv_conf(dns: &DnsConfig, node: &NodeFacts) -> Result<Option<String>, SpecError> {
+pub(super) fn resolv_conf(
+    dns: &DnsConfig,
+    network: NetworkMode,
+    node: &NodeFacts,
+) -> Result<Option<String>, SpecError> {
     let pick = |own: &[String], nodes: &[String]| -> Vec<String> {
         if own.is_empty() { nodes.to_vec() } else { own.to_vec() }
     };
@@ -76,7 +87,8 @@ pub(super) fn resolv_conf(dns: &DnsConfig, node: &NodeFacts) -> Result<Option<St
             return Err(SpecError::invalid(format!("{word:?} is not a domain or option for dns")));
         }
     }
-    if nameservers.is_empty() && search.is_empty() && options.is_empty() {
+    let own = !(nameservers.is_empty() && search.is_empty() && options.is_empty());
+    if !own && !private(network) {
         return Ok(None);
     }
     let lines: Vec<Vec<&str>> =
@@ -88,6 +100,9 @@ pub(super) fn resolv_conf(dns: &DnsConfig, node: &NodeFacts) -> Result<Option<St
     if nameservers.is_empty() {
         let hosts = lines.iter().filter(|words| words.first() == Some(&"nameserver"));
         nameservers = hosts.filter_map(|words| words.get(1)).map(|s| (*s).to_owned()).collect();
+        if private(network) {
+            reachable(&mut nameservers, network);
+        }
     }
     if search.is_empty() {
         search = last("search");
@@ -107,4 +122,20 @@ pub(super) fn resolv_conf(dns: &DnsConfig, node: &NodeFacts) -> Result<Option<St
         text.push_str(&format!("options {}\n", options.join(" ")));
     }
     Ok(Some(text))
+}
+
+/// Leaves the host's name servers that can be reached from another network namespace; when there
+/// are none, Docker's choice.
+fn reachable(nameservers: &mut Vec<String>, network: NetworkMode) {
+    let v6 = matches!(network, NetworkMode::Bridge(Endpoint { v6: Some(_), .. }));
+    nameservers.retain(|text| {
+        // With the name of an interface, which is the host's.
+        text.parse::<IpAddr>()
+            .is_ok_and(|address| !address.is_loopback() && (v6 || address.is_ipv4()))
+    });
+    if nameservers.is_empty() {
+        let public = PUBLIC_NAMESERVERS.iter();
+        let public_v6 = PUBLIC_NAMESERVERS_V6.iter().filter(|_| v6);
+        nameservers.extend(public.chain(public_v6).map(|text| (*text).to_owned()));
+    }
 }

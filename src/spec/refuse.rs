@@ -14,15 +14,12 @@
 //! AppArmor's own compiler, and nothing here loads one.
 
 use super::SpecError;
-use crate::model::{ContainerSpec, NetworkMode, PublishMode, SeccompChoice, Task};
+use crate::model::{ContainerSpec, SeccompChoice, Task};
 
 /// Refuses what the task itself asks for.
 pub(super) fn check(task: &Task, spec: &ContainerSpec) -> Result<(), SpecError> {
-    network(task)?;
+    bridged(task)?;
     let no = SpecError::unsupported;
-    if task.ports.iter().any(|port| port.mode == PublishMode::Host) {
-        return Err(no("--publish mode=host", "use --network host, or another node"));
-    }
     if spec.isolation {
         return Err(SpecError::invalid("invalid isolation on linux: it is an option of Windows"));
     }
@@ -49,17 +46,21 @@ pub(super) fn custom_seccomp() -> SpecError {
     )
 }
 
-/// The container's network namespace.
-pub(super) fn network(task: &Task) -> Result<NetworkMode, SpecError> {
+/// Whether the container belongs on the bridge; otherwise it has the host's network.
+pub(super) fn bridged(task: &Task) -> Result<bool, SpecError> {
     for network in &task.networks {
-        if network.predefined && network.name == "host" {
+        if network.predefined && matches!(network.name.as_str(), "host" | "bridge") {
             continue;
         }
-        let option = match network.ingress {
-            true => "--publish mode=ingress".to_owned(),
-            false => format!("--network {} (driver {})", network.name, network.driver),
+        let (option, remedy) = match network.ingress {
+            true => ("--publish mode=ingress".to_owned(), "use --publish mode=host"),
+            false => (
+                format!("--network {} (driver {})", network.name, network.driver),
+                "use --network bridge or host, or another node",
+            ),
         };
-        return Err(SpecError::unsupported(option, "use --network host, or another node"));
+        return Err(SpecError::unsupported(option, remedy));
     }
-    Ok(if task.networks.is_empty() { NetworkMode::Isolated } else { NetworkMode::Host })
+    // The first one counts, as in Docker.
+    Ok(task.networks.first().is_none_or(|network| network.name == "bridge"))
 }

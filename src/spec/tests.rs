@@ -1,11 +1,10 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::*;
 use crate::model::{
-    BindOptions, Empty, FileReference, FileTarget, ImageConfig, Mount, MountKind, MountSource,
-    NetworkAttachment, NodeId, Platform, PortConfig, PortProtocol, PublishMode, ResourceLimits,
-    Secret, SecretBytes, SecretId, ServiceId, TaskId, TaskState, TaskStatus, TmpfsOptions,
-    VolumeOptions,
+    BindOptions, Cidr, Empty, FileReference, FileTarget, ImageConfig, Mount, MountKind,
+    MountSource, NetworkAttachment, NodeId, Platform, ResourceLimits, Secret, SecretBytes,
+    SecretId, ServiceId, TaskId, TaskState, TaskStatus, TmpfsOptions, VolumeOptions,
 };
 
 fn s(words: &[&str]) -> Vec<String> {
@@ -68,7 +67,7 @@ fn container() -> ContainerId {
 }
 
 fn made(task: &Task, config: ImageConfig) -> Result<Bundle, SpecError> {
-    build(task, &container(), &local(config), &node(), Files::Unchecked)
+    build(task, &container(), &local(config), &node(), None, Files::Unchecked)
 }
 
 fn host_network(mut task: Task) -> Task {
@@ -138,6 +137,68 @@ fn host_networking_takes_the_hosts_name_and_no_network_defaults() {
     assert_eq!(text, "nameserver 10.0.0.1\nsearch lan\noptions ndots:2\n");
 }
 
+fn endpoint(v6: bool) -> Endpoint {
+    let v4 = |last| Ipv4Addr::new(172, 17, 0, last);
+    let v6 = v6.then(|| {
+        let address = "fd00:7::2".parse().unwrap();
+        (Cidr { address, prefix: 64 }, "fd00:7::1".parse().unwrap())
+    });
+    Endpoint {
+        v4: Cidr { address: v4(2), prefix: 16 },
+        gateway: v4(1),
+        v6,
+        mtu: 1500,
+        isolated: false,
+    }
+}
+
+#[test]
+fn the_bridge_is_the_network_of_those_who_name_none_or_it() {
+    let none = task(ContainerSpec::default());
+    let mut bridge = host_network(none.clone());
+    bridge.networks[0].name = "bridge".into();
+    for task in [&none, &bridge] {
+        assert!(bridged(task).unwrap());
+        let files = Files::Unchecked;
+        let endpoint = endpoint(false);
+        let bundle =
+            build(task, &container(), &local(sh()), &node(), Some(endpoint), files).unwrap();
+        assert_eq!(bundle.network, NetworkMode::Bridge(endpoint));
+        assert_eq!(bundle.hostname, "0123456789ab");
+        assert_eq!(made(task, sh()).unwrap().network, NetworkMode::Isolated);
+    }
+    assert!(!bridged(&host_network(none)).unwrap());
+}
+
+#[test]
+fn name_servers_that_only_the_host_reaches_are_left_out() {
+    let own = |nameserver: &str| ContainerSpec {
+        dns: DnsConfig { nameservers: s(&[nameserver]), ..DnsConfig::default() },
+        ..ContainerSpec::default()
+    };
+    let public = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
+    let both = "nameserver 8.8.8.8\nnameserver 8.8.4.4\nnameserver 2001:4860:4860::8888\n\
+                nameserver 2001:4860:4860::8844\n";
+    for (host, v6, spec, expected) in [
+        ("nameserver 10.0.0.1\n", false, None, "nameserver 10.0.0.1\n"),
+        ("nameserver 127.0.0.1\nnameserver 10.0.0.1\n", false, None, "nameserver 10.0.0.1\n"),
+        ("nameserver 127.0.0.53\n", false, None, public),
+        ("", false, None, public),
+        ("nameserver ::1\nsearch lan\n", true, None, &*format!("{both}search lan\n")),
+        ("nameserver fd00::1\n", false, None, public),
+        ("nameserver fd00::1\n", true, None, "nameserver fd00::1\n"),
+        ("nameserver fe80::1%eth0\n", true, None, both),
+        // Whoever asks for one gets it.
+        ("nameserver 10.0.0.1\n", false, Some(own("127.0.0.1")), "nameserver 127.0.0.1\n"),
+    ] {
+        let node = NodeFacts { resolv_conf: host.into(), ..node() };
+        let task = task(spec.unwrap_or_default());
+        let (place, files) = (Some(endpoint(v6)), Files::Unchecked);
+        let bundle = build(&task, &container(), &local(sh()), &node, place, files).unwrap();
+        assert_eq!(bundle.resolv_conf.unwrap(), expected, "{host:?}");
+    }
+}
+
 #[test]
 fn mounts_are_cleaned_ordered_and_completed_from_the_image() {
     let mount = |source, target: &str| Mount { source, target: target.into(), read_only: false };
@@ -160,13 +221,7 @@ fn mounts_are_cleaned_ordered_and_completed_from_the_image() {
     assert_eq!(source.to_str().unwrap().len(), "/data/volumes//data".len() + 64);
     assert_eq!(
         built[1].kind,
-        MountKind::Tmpfs {
-            size_bytes: None,
-            mode: Some(0o1777),
-            exec: true,
-            owner: None,
-            populate: false
-        }
+        MountKind::Tmpfs { size_bytes: None, mode: Some(0o1777), exec: true, owner: None }
     );
     let source = "/data/volumes/v2/data".into();
     assert_eq!(
@@ -189,8 +244,12 @@ fn wrong_mounts_are_refused_with_dockers_texts() {
         (bind("/a"), "rel", "invalid mount target, must be an absolute path: rel"),
         (bind("a"), "/t", "invalid bind mount source, must be an absolute path: a"),
         (volume("/v"), "/t", "invalid volume mount source, must not be an absolute path: /v"),
-        (volume("../v"), "/t", "\"../v\" includes invalid characters for a local volume name"),
-        (volume("v"), "/t", "volume name is too short"),
+        (
+            volume("../v"),
+            "/t",
+            "create ../v: \"../v\" includes invalid characters for a local volume name",
+        ),
+        (volume("v"), "/t", "create v: volume name is too short"),
         (bind("/a"), "/x/..", "invalid mount config for type \"bind\": invalid specification"),
         (MountSource::Cluster, "/t", "this node runs edgeagent, which can not do CSI"),
     ];
@@ -224,17 +283,12 @@ fn a_subpath_stays_within_a_named_volume() {
 fn what_this_node_can_not_do_is_refused_by_name() {
     let default = ContainerSpec::default;
     let mut tasks = vec![(task(ContainerSpec { isolation: true, ..default() }), "isolation")];
-    let mut port = task(default());
-    port.ports.push(PortConfig {
-        protocol: PortProtocol::Tcp,
-        target: 80,
-        published: 80,
-        mode: PublishMode::Host,
-    });
-    tasks.push((port, "mode=host"));
-    let mut bridge = host_network(task(default()));
-    bridge.networks[0].name = "bridge".into();
-    tasks.push((bridge, "--network bridge"));
+    for (ingress, option) in [(true, "mode=ingress"), (false, "--network lan (driver host)")] {
+        let mut other = host_network(task(default()));
+        other.networks[0] =
+            NetworkAttachment { name: "lan".into(), ingress, ..other.networks[0].clone() };
+        tasks.push((other, option));
+    }
     for (task, option) in tasks {
         let error = check(&task, &node()).unwrap_err().to_string();
         assert!(error.contains(option), "{error}");
@@ -253,12 +307,14 @@ fn secrets_appear_where_they_should_and_only_when_known() {
     let secret = Secret { id: id.clone(), name: "n".into(), data, templating: "golang".into() };
     let known = |_: &SecretId| Some(&secret);
     let files = Files::Given { secret: &known, config: &|_| None };
-    let bundle = build(&with(target.clone()), &container, &local(sh()), &node(), files).unwrap();
+    let bundle =
+        build(&with(target.clone()), &container, &local(sh()), &node(), None, files).unwrap();
     let [file] = bundle.files.as_slice() else { panic!() };
     assert_eq!((file.target.as_str(), file.uid, file.gid), ("/run/secrets/pw", 1, 2));
     assert_eq!(file.data.expose(), b"2");
     let files = Files::Given { secret: &|_| None, config: &|_| None };
-    let error = build(&with(target.clone()), &container, &local(sh()), &node(), files).unwrap_err();
+    let error =
+        build(&with(target.clone()), &container, &local(sh()), &node(), None, files).unwrap_err();
     let text = "unable to get secret from secret store: secret sec not found";
     assert_eq!(error.to_string(), text);
     assert!(made(&with(target.clone()), sh()).unwrap().files.is_empty());
@@ -284,7 +340,7 @@ fn a_limit_that_the_kernel_can_not_enforce_is_dropped_or_refused_by_policy() {
     task.limits.memory_bytes = 64 << 20;
     let facts = NodeFacts { memory_controller: false, ..node() };
     let bundle =
-        |facts: &NodeFacts| build(&task, &container(), &local(sh()), facts, Files::Unchecked);
+        |facts: &NodeFacts| build(&task, &container(), &local(sh()), facts, None, Files::Unchecked);
     assert_eq!(bundle(&node()).unwrap().memory_bytes, Some(64 << 20));
     assert_eq!(bundle(&facts).unwrap().memory_bytes, None);
     let policy = Policy { reject_unenforced: true, ..Policy::default() };

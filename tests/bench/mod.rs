@@ -120,9 +120,7 @@ fn edgeagent_beside_dockerd() {
         Budget::Ratio(1.0),
     );
     println!("\n{}", table.render());
-    println!(
-        "Network `none given`: dockerd makes a bridge endpoint; edgeagent makes loopback only, its bridge is not done yet."
-    );
+    println!("Network `none given`: an endpoint on the default bridge, on both sides.");
     println!("The whole run took {} s.", begin.elapsed().as_secs());
     drop(agent);
     drop(docker);

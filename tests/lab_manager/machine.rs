@@ -278,6 +278,8 @@ impl Agent {
             "exec-root": dir.join("run"),
             "cgroup-parent": format!("{}-{name}", prefix()),
             "hostname": name,
+            // It runs in the machine's own network namespace, which a test must leave as it is.
+            "bridge": "none",
         });
         fs::write(dir.join("agent.json"), config.to_string()).unwrap();
         Self { name: name.to_owned(), dir, child: None, netns: None, credentials: None }

@@ -27,6 +27,7 @@ mod harness;
 mod health;
 mod joining;
 mod logs;
+mod network;
 mod owner;
 mod probe;
 mod pulls;

@@ -130,7 +130,7 @@ impl Bench {
     }
 
     pub(crate) fn spawn(&self, bundle: &Bundle) -> Shim {
-        shim::spawn(&self.program, bundle).unwrap()
+        shim::spawn(&self.program, bundle, &[]).unwrap()
     }
 
     /// Spawns and waits until the program runs.

@@ -11,6 +11,7 @@ pub mod image_reference;
 pub mod join_token;
 pub mod layer_tar;
 pub mod log_ring;
+pub mod netlink_answer;
 pub mod sealed_record;
 pub mod session_message;
 pub mod shim_frame;
@@ -34,6 +35,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("join_token", join_token::run),
     ("layer_tar", layer_tar::run),
     ("log_ring", log_ring::run),
+    ("netlink_answer", netlink_answer::run),
     ("sealed_record", sealed_record::run),
     ("session_message", session_message::run),
     ("shim_frame", shim_frame::run),

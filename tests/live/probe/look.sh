@@ -9,12 +9,12 @@ part() { name=$1; shift; "$@" 2>&1 | sed "s|^|$name: |"; }
 unnumbered() { sed -E -e 's/(pipe|socket|anon_inode|mnt|net|uts|ipc|pid|cgroup):\[[0-9]+\]/\1/'; }
 # Field 1 of a line names a file; its content follows, in one line.
 values() { for f in "$@"; do [ -e "$f" ] && echo "$f $(cat "$f" 2>&1 | sed 's/^cat: [^:]*: //' | tr '\n' '|')"; done; }
-open_files() { for f in /proc/1/fd/*; do echo "${f##*/} $(readlink "$f") $(stat -L -c '%A %u:%g %t,%T' "$f")"; done | unnumbered; }
+open_files() { for f in /proc/1/fd/*; do [ -L "$f" ] && echo "${f##*/} $(readlink "$f") $(stat -L -c '%A %u:%g %t,%T' "$f")"; done | unnumbered; }
 mounts() {
-    # Place, kind, options of mount, propagation (without the number of the peer group) and options of the file
-    # system without those that name the engine's folders or depend on the machine's memory.
+    # Place, kind, options of mount, propagation (without the number of the peer group; only of bind mounts, for
+    # runc leaves the root and volumes slaves of the host's, and ours are private) and options of the file system without those that name the engine's folders or depend on the machine's memory.
     sed -E -e 's/^[0-9]+ [0-9]+ [0-9:]+ [^ ]+ ([^ ]+) ([^ ]+) (.*)- ([^ ]+) [^ ]+ (.*)$/\1 \4 \2 \3\5/' \
-        -e 's/(shared|master|propagate_from):[0-9]+/\1/g' \
+        -e 's/(shared|master|propagate_from):[0-9]+/\1/g' -e '/^.bound /!s/ (shared|master)//g' \
         -e 's/(lowerdir|upperdir|workdir|index|xino|redirect_dir|metacopy|size=[0-9]+k,nr_inodes|uuid)=[^,]*,?//g' \
         -e 's/,inode64//' -e 's/,+$//' /proc/1/mountinfo | sort
 }
@@ -57,13 +57,14 @@ part proc values /proc/1/coredump_filter /proc/1/timerslack_ns /proc/1/loginuid 
 part tty tty
 [ -t 0 ] && part tty stty -a
 part open open_files
-part stdin sh -c 'head -c 1 < /proc/1/fd/0 2>&1 | wc -c' < /dev/null
+case $(readlink /proc/1/fd/0) in /dev/null) part stdin sh -c 'head -c 1 < /proc/1/fd/0 2>&1 | wc -c' ;; esac
 part mount mounts
 part dev sh -c 'find /dev -xdev -exec stat -c "%A %u:%g %t,%T %N" {} + | sed -e "s|/dev/pts/[0-9]*|/dev/pts/N|" | sort'
 # Every file but those of the kernel and busybox itself; of regular ones also size and content.
 part tree sh -c 'find / \( -path /proc -o -path /sys -o -path /dev -o -path /bin -o -path /usr/share \) -prune -o -exec stat -c "%A %u:%g %N" {} +'
 part content sh -c 'find / \( -path /proc -o -path /sys -o -path /dev -o -path /bin -o -path /usr/share -o -path /etc/hosts -o -path /etc/hostname \
-    -o -path /etc/resolv.conf \) -prune -o -type f -exec md5sum {} +'
+    -o -path /etc/resolv.conf -o -path /etc/made -o -path /run/secrets/hidden \) -prune -o -type f -exec md5sum {} +'
+[ -e /etc/made ] && part made cat /etc/made /run/secrets/hidden
 part time sh -c 'stat -c "%Y %n" /data/seed /data/folder/inner /data/link'
 part cgroups sh -c 'cut -d : -f 2- /proc/1/cgroup'
 part cgroup sh -c 'ls -l /sys/fs/cgroup | awk "{ print \$1, \$3, \$4, \$9, \$10, \$11 }"'

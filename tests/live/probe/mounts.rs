@@ -7,8 +7,13 @@ pub(super) const CASES: &[Case] = &[
     case(
         "read-only-mounts",
         &[
-            "--read-only", "--mount", "type=tmpfs,target=/scratch", "--mount", "type=volume,target=/data",
-            "--mount", "type=bind,source=@dir/folder,target=/home/app",
+            "--read-only",
+            "--mount",
+            "type=tmpfs,target=/scratch",
+            "--mount",
+            "type=volume,target=/data",
+            "--mount",
+            "type=bind,source=@dir/folder,target=/home/app",
         ],
     ),
     case("tmpfs", &["--mount", "type=tmpfs,target=/scratch"]),
@@ -19,10 +24,19 @@ pub(super) const CASES: &[Case] = &[
     case(
         "tmpfs-sticky",
         &["--user", "app", "--mount", "type=tmpfs,target=/data,tmpfs-mode=1777,readonly"],
-    ),
+    )
+    .meant(&[
+        ("tree: drwx", "runc before 1.1.8 forgets tmpfs-mode where the image has the folder"),
+        ("mount: /data tmpfs", "read-only is the mount, and here also its file system"),
+    ]),
     case(
         "tmpfs-places",
-        &["--mount", "type=tmpfs,target=/run", "--mount", "type=tmpfs,target=/dev/shm,tmpfs-size=65536"],
+        &[
+            "--mount",
+            "type=tmpfs,target=/run",
+            "--mount",
+            "type=tmpfs,target=/dev/shm,tmpfs-size=65536",
+        ],
     ),
     case("volume", &["--mount", "type=volume,target=/data"]),
     case("volume-user", &["--user", "app", "--mount", "type=volume,target=/data/folder"]),
@@ -49,68 +63,122 @@ pub(super) const CASES: &[Case] = &[
     case(
         "image-volumes-replaced",
         &[
-            "--mount", "type=tmpfs,target=/data", "--mount",
+            "--mount",
+            "type=tmpfs,target=/data",
+            "--mount",
             "type=bind,source=@dir/folder,target=/made/by/image",
         ],
     )
     .image(Image::Rich),
     case("image-volumes-read-only", &["--read-only", "--workdir", "/tmp"]).image(Image::Rich),
-    case("bind", &["--mount", "type=bind,source=@dir/folder,target=/data"]),
-    case("bind-read-only", &["--mount", "type=bind,source=@dir/folder,target=/data,readonly"]),
+    case("bind", &["--mount", "type=bind,source=@dir/folder,target=/bound"]),
+    case("bind-read-only", &["--mount", "type=bind,source=@dir/folder,target=/bound,readonly"]),
     case(
         "bind-files",
         &[
-            "--mount", "type=bind,source=@dir/file,target=/etc/passwd,readonly",
-            "--mount", "type=bind,source=@dir/file,target=/new/file",
+            "--mount",
+            "type=bind,source=@dir/file,target=/etc/passwd,readonly",
+            "--mount",
+            "type=bind,source=@dir/file,target=/new/file",
         ],
     ),
     case(
         "bind-own-names",
         &[
-            "--mount", "type=bind,source=@dir/file,target=/etc/hosts",
-            "--mount", "type=bind,source=@dir/file,target=/etc/resolv.conf,readonly",
+            "--mount",
+            "type=bind,source=@dir/file,target=/etc/hosts",
+            "--mount",
+            "type=bind,source=@dir/file,target=/etc/resolv.conf,readonly",
         ],
     ),
     case(
         "bind-private",
-        &["--mount", "type=bind,source=@dir/folder,target=/data,bind-propagation=private"],
+        &["--mount", "type=bind,source=@dir/folder,target=/bound,bind-propagation=private"],
     ),
     case(
         "bind-plain",
-        &["--mount", "type=bind,source=@dir/folder,target=/data,bind-nonrecursive"],
+        &["--mount", "type=bind,source=@dir/folder,target=/bound,bind-nonrecursive"],
     ),
     case("bind-device", &["--mount", "type=bind,source=/dev/zero,target=/dev/mine"]),
-    case("bind-proc", &["--mount", "type=bind,source=/proc/self/status,target=/data/status,readonly"]),
-    case("bind-sys", &["--mount", "type=bind,source=/sys/class,target=/data,readonly"]),
-    case("secret", &["--secret", "word"]),
+    case("bind-proc", &["--mount", "type=bind,source=/proc/version,target=/data/version,readonly"]),
+    case("secret", &["--secret", "word"]).meant(PAYLOADS),
     case(
         "secret-options",
         &[
-            "--secret", "source=word,target=other,uid=1000,gid=2000,mode=0400",
-            "--secret", "source=word,target=/etc/deep/word,mode=0444", "--user", "app",
+            "--secret",
+            "source=word,target=other,uid=1000,gid=2000,mode=0400",
+            "--secret",
+            "source=sign,target=/etc/deep/word,mode=0444",
+            "--user",
+            "app",
         ],
+    )
+    .meant(PAYLOADS),
+    case(
+        "bind-slave",
+        &["--mount", "type=bind,source=@dir/folder,target=/bound,bind-propagation=rslave"],
     ),
-    case("config", &["--config", "site"]),
+    case(
+        "secret-twice",
+        &["--secret", "source=word,target=a,mode=0400", "--secret", "source=word,target=b"],
+    )
+    .meant(&[
+        (
+            "tree: -r--",
+            "dockerd keeps one file of a secret, and the last mode counts for all its names",
+        ),
+        ("mount: /run/secrets/", "ours is also nosuid, nodev, noexec"),
+    ]),
+    case("config", &["--config", "site"]).meant(PAYLOADS),
     case(
         "config-options",
         &[
-            "--config", "source=site,target=/etc/site/a.conf,uid=1000,gid=2000,mode=0640",
-            "--config", "source=site,target=plain", "--read-only",
+            "--config",
+            "source=site,target=/etc/site/a.conf,uid=1000,gid=2000,mode=0640",
+            "--config",
+            "source=page,target=plain",
+            "--read-only",
         ],
-    ),
+    )
+    .meant(PAYLOADS),
     case(
         "payload-templates",
         &[
-            "--env", "A={{.Task.Slot}}b", "--env", "B=plain", "--secret", "word",
-            "--config", "source=site,target=/etc/site", "--config", "source=template,target=/etc/made",
-            "--secret", "hidden",
+            "--env",
+            "A={{.Task.Slot}}b",
+            "--env",
+            "B=plain",
+            "--secret",
+            "word",
+            "--config",
+            "source=site,target=/etc/site",
+            "--config",
+            "source=template,target=/etc/made",
+            "--secret",
+            "hidden",
         ],
-    ),
+    )
+    .meant(PAYLOADS),
     case(
         "payloads-in-volume",
         &[
-            "--mount", "type=volume,target=/data", "--mount", "type=tmpfs,target=/run",
-            "--secret", "word", "--config", "source=site,target=/data/site",
+            "--mount",
+            "type=volume,target=/data",
+            "--mount",
+            "type=tmpfs,target=/run",
+            "--secret",
+            "word",
+            "--config",
+            "source=site,target=/data/site",
         ],
-    ),
+    )
+    .meant(PAYLOADS),
+];
+
+const PAYLOADS: &[super::Meant] = &[
+    ("mount: /run/secrets/", "ours is also nosuid, nodev, noexec"),
+    ("mount: /etc/", "ours is also nosuid, nodev, noexec"),
+    ("mount: /site", "ours is also nosuid, nodev, noexec"),
+    ("mount: /plain", "ours is also nosuid, nodev, noexec"),
+    ("mount: /data/site", "ours is also nosuid, nodev, noexec"),
 ];
