@@ -34,7 +34,7 @@ namespaces() { for n in cgroup:4026531835 ipc:4026531839 pid:4026531836 time:402
     case $(readlink /proc/self/ns/${n%:*}) in *"[${n#*:}]") echo "${n%:*} the host's" ;; *) echo "${n%:*} own" ;; esac
 done; }
 # A place on the bridge is as random as its MAC. The gateway is 172.17.0.1 under both.
-place() { sed -E -e 's/^[0-9]+: //' -e 's/@if[0-9]+//' -e 's/172[.]17[.]0[.]([2-9]|[1-9][0-9]+)/PLACE/g' \
+place() { sed -E -e 's/^network: [0-9]+: eth0/network: N: eth0/' -e 's/@if[0-9]+//' -e 's/172[.]17[.]0[.]([2-9]|[1-9][0-9]+)/PLACE/g' \
     -e 's/02:42:ac:11:..:../MAC/' -e 's/ link-netnsid [0-9]+//' -e 's/ (used|age)[^ ]* [^ ]*//'; }
 
 part argument printf '%s\n' "$#" "$@"

@@ -43,16 +43,19 @@ pub(super) const CASES: &[Case] = &[
         "host-name-long",
         &["--hostname", "a-name-of-sixty-three-letters-is-what-the-rules-of-dns-would-let"],
     ),
-    case("host-network", &["--network", "host"]),
+    case("host-network", &["--network", "host"]).meant(BRIDGES),
     case(
         "host-network-names",
         &["--network", "host", "--hostname", "box", "--host", "db:10.9.8.7"],
-    ),
+    )
+    .meant(BRIDGES),
     case(
         "host-network-dns",
         &["--network", "host", "--dns", "192.0.2.1", "--dns-search", "example.org"],
-    ),
-    case("host-network-user", &["--network", "host", "--user", "app", "--read-only"]),
+    )
+    .meant(BRIDGES),
+    case("host-network-user", &["--network", "host", "--user", "app", "--read-only"])
+        .meant(BRIDGES),
     case("bridge-network", &["--network", "bridge"]),
     case(
         "port",
@@ -67,3 +70,8 @@ pub(super) const CASES: &[Case] = &[
     .moment(Moment::Running),
     case("port-ended", &["--publish", "mode=host,target=81,published=8081"]),
 ];
+
+const BRIDGES: &[super::Meant] = &[(
+    "interface: ",
+    "the bridges of dockerd, ours, and what containers of other cases hang on them",
+)];

@@ -74,7 +74,8 @@ pub(super) const CASES: &[Case] = &[
     case("workdir", &["--workdir", "/made/here"]),
     case("workdir-user", &["--workdir", "/made/here", "--user", "app"]),
     case("workdir-dots", &["--workdir", "/tmp/../data/./folder/"]),
-    case("workdir-link", &["--mount", "type=tmpfs,target=/data", "--workdir", "/data/deep/er"]),
+    case("workdir-link", &["--mount", "type=tmpfs,target=/data", "--workdir", "/data/deep/er"])
+        .meant(super::mounts::MODE),
     case("init", &["--init"]).meant(INIT),
     case("init-user", &["--init", "--user", "app", "--env", "A=b"]).meant(INIT),
     case("init-off", &["--init=false"]),
@@ -95,4 +96,10 @@ pub(super) const INIT: &[super::Meant] = &[
     ("order: ", "our init may not be looked into (CVE-2016-9962)"),
     ("call: cat /proc/1/environ", "our init may not be looked into (CVE-2016-9962)"),
     ("call: ls /proc/1/cwd/", "our init may not be looked into (CVE-2016-9962)"),
+    ("call: cat /proc/1/syscall", "our init may not be looked into (CVE-2016-9962)"),
+    ("call: ls /proc/1/map_files", "our init may not be looked into (CVE-2016-9962)"),
+    ("proc: /proc/1/personality", "our init may not be looked into (CVE-2016-9962)"),
+    ("stdin: ", "our init holds nothing open"),
+    ("status: SigCgt", "our init blocks signals and takes them one by one"),
+    ("stat: 0 1 1 ", "in the group of the terminal is the program and not our init"),
 ];
