@@ -29,7 +29,7 @@ use super::{
 use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
-    image::{self, FetchEvent, FetchRequest, Reference, Store, What},
+    image::{self, FetchEvent, FetchFailure, FetchRequest, Reference, Store, What},
     limits::PULLED_MAX,
     model::{
         ContainerId, ContainerStatus, Exit, Health, HealthStatus, LocalImage, Platform, PortConfig,
@@ -682,7 +682,15 @@ async fn pull(context: &Context, task: &Task, name: &Reference) -> Result<(), St
     };
     let request = pull_request(&context.config, &context.platform, name, auth);
     let _shown = Shown::new(context, name);
-    fetch(context, request).await
+    let mut result = fetch(context, &request).await;
+    if let Err((FetchFailure::Storage, reason)) = &result {
+        log::warn!("image {name} finds no room: {reason}");
+        let packed = context.pull.borrow().as_ref().map_or(0, |pull| pull.total_bytes);
+        if images::make_room(context, packed).await {
+            result = fetch(context, &request).await;
+        }
+    }
+    result.map_err(|(_, reason)| reason)
 }
 
 /// A pull that `status` shows; dropped when it ends or is cancelled.
@@ -722,9 +730,9 @@ pub(crate) fn pull_request(
     }
 }
 
-async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
-    let mut fetch =
-        image::fetch(context.program.path(), &request).map_err(|error| chain(&error))?;
+async fn fetch(context: &Context, request: &FetchRequest) -> Result<(), (FetchFailure, String)> {
+    let mut fetch = image::fetch(context.program.path(), request)
+        .map_err(|error| (FetchFailure::Interrupted, chain(&error)))?;
     while let Some(event) = fetch.next().await {
         match event {
             FetchEvent::Progress { done, total } => {
@@ -733,10 +741,10 @@ async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
                 }
             }
             FetchEvent::Done { .. } => return Ok(()),
-            FetchEvent::Failed { message, .. } => return Err(message),
+            FetchEvent::Failed { kind, message } => return Err((kind, message)),
         }
     }
-    Err(String::from("the process that pulls it was killed"))
+    Err((FetchFailure::Interrupted, String::from("the process that pulls it was killed")))
 }
 
 #[cfg(test)]

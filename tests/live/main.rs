@@ -32,6 +32,7 @@ mod oracle;
 mod owner;
 mod pulls;
 mod services;
+mod store;
 mod tasks;
 mod trust;
 mod vm;
