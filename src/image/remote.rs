@@ -272,13 +272,15 @@ fn take(work: &Work, layer: &Descriptor, install: &mut Install<'_>) -> Result<Pa
 /// Whether it is the layer's bytes that are to blame, not the disk, and not that nobody listens
 /// any more.
 fn is_content(e: &PullError) -> bool {
-    match e {
-        PullError::Layer(LayerError::Tar(TarError::Read(source))) => {
-            source.kind() != io::ErrorKind::BrokenPipe
-        }
-        PullError::Layer(cause) => !cause.is_of_storage(),
-        e => matches!(e, PullError::Digest { .. }),
+    if let PullError::Layer(LayerError::Tar(TarError::Read(source))) = e
+        && source.kind() == io::ErrorKind::BrokenPipe
+    {
+        return false;
     }
+    if let PullError::Layer(cause) = e {
+        return !cause.is_of_storage();
+    }
+    matches!(e, PullError::Digest { .. })
 }
 
 /// Fetches layers ahead of the main thread.
