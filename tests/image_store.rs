@@ -612,6 +612,47 @@ fn a_tree_too_deep_for_descriptors_is_refused_and_swept() {
     assert_eq!(fs::read_dir(store.join("tmp")).unwrap().count(), 0);
 }
 
+/// Each layer is a tree of its own, so the link of one is not followed by the next; and the
+/// container sees what Docker shows.
+#[test]
+fn a_layer_does_not_write_through_a_link_of_the_one_below() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::in_memory("planted");
+    let outside = scratch.path("outside");
+    fs::create_dir(&outside).unwrap();
+    let (low, top) = (scratch.path("low"), scratch.path("top"));
+    for tree in [&low, &top] {
+        fs::create_dir(tree).unwrap();
+    }
+    let up = format!("{}{}", "../".repeat(20), outside.strip_prefix("/").unwrap().display());
+    for (name, to) in
+        [("away", outside.to_str().unwrap()), ("up", up.as_str()), ("beside", "../../layers")]
+    {
+        symlink(to, low.join(name)).unwrap();
+        fs::create_dir(top.join(name)).unwrap();
+        fs::write(top.join(name).join("file"), name).unwrap();
+        fs::write(top.join(name).join(".wh.gone"), "").unwrap();
+    }
+    let archive = scratch.path("planted.tar");
+    let tars = [tar(&low, &scratch.path("low.tar")), scratch.path("top.tar")];
+    // Without entries for the folders themselves: only the names lead there.
+    let top = top.to_str().unwrap();
+    run("sh", &["-c", &format!("cd {top} && tar -cf {} */file */.wh.gone", tars[1].display())]);
+    docker_archive(&archive, "planted:1", &tars);
+    let store = scratch.path("store");
+    fetch(&scratch, &request(&store, &archive), &[]);
+    let layers = find(&store, "planted:1").unwrap().layers;
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(store.join("layers")).unwrap().count(), 4, "two, and their sums");
+    for name in ["away", "up", "beside"] {
+        assert!(layers[0].join(name).is_symlink());
+        assert!(fs::symlink_metadata(layers[1].join(name)).unwrap().is_dir());
+        assert_eq!(fs::read(layers[1].join(name).join("file")).unwrap(), name.as_bytes());
+    }
+}
+
 #[test]
 fn kernels_without_openat2_unpack_the_same() {
     if !is_root() {

@@ -139,6 +139,10 @@ pub(super) fn verify(expected: &Digest, bytes: &[u8]) -> Result<(), PullError> {
     }
 }
 
+fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// A packed layer, opened.
 type Opened = Result<Box<dyn Read>, PullError>;
 
@@ -238,6 +242,11 @@ impl Install<'_> {
         let result = match (result, self.quota) {
             (Err(PullError::Layer(LayerError::TooLarge { .. })), Some(quota)) if room < max => {
                 Err(PullError::Store(StoreError::Quota { quota }))
+            }
+            // The store's words for it say what helps.
+            (Err(PullError::Layer(LayerError::Entry { source, .. })), _) if is_full(&source) => {
+                let path = self.store.root().to_owned();
+                Err(PullError::Store(StoreError::Io { path, source }))
             }
             (result, _) => result,
         };

@@ -9,6 +9,7 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -55,7 +56,8 @@ impl Store {
 
     /// [`Self::prune`], after forgetting the names that were not used for
     /// [`ImageSettings::max_age`]; and while space is short of what the settings ask for, of the
-    /// one not used for longest.
+    /// one not used for longest. Layers of a pull that broke off stay for [`PARTIAL_MAX_AGE`],
+    /// unless space is short still.
     ///
     /// # Errors
     /// As [`Self::prune`].
@@ -78,8 +80,7 @@ impl Store {
         let mut pruned = Pruned::default();
         let mut left = Vec::new();
         for (used, record) in idle {
-            let age = u64::try_from(now.seconds().saturating_sub(used)).unwrap_or(0);
-            if settings.max_age.is_some_and(|max| max.as_secs() < age) {
+            if settings.max_age.is_some_and(|max| is_older(now, used, max)) {
                 log::info!("image was not used for long image={}", record.reference);
                 self.forget(&record)?;
                 pruned.images += 1;
@@ -87,10 +88,9 @@ impl Store {
                 left.push(record);
             }
         }
-        pruned = pruned.and(self.drop_unneeded(needed)?);
-        if self.is_short(settings)? {
-            self.drop_partial(now, true)?;
-        }
+        let mut wanted = needed.clone();
+        wanted.manifests.extend(self.unfinished(now)?);
+        pruned = pruned.and(self.drop_unneeded(&wanted)?);
         for record in left {
             if !self.is_short(settings)? {
                 break;
@@ -98,9 +98,34 @@ impl Store {
             log::info!("image makes room image={}", record.reference);
             self.forget(&record)?;
             pruned.images += 1;
+            pruned = pruned.and(self.drop_unneeded(&wanted)?);
+        }
+        // Last what a task waits for: its bytes would have to come again.
+        if self.is_short(settings)? {
+            self.drop_partial(now, true)?;
             pruned = pruned.and(self.drop_unneeded(needed)?);
         }
         Ok(pruned)
+    }
+
+    /// Manifests of images of which some layers came, and the others may still.
+    fn unfinished(&self, now: UnixTime) -> Result<BTreeSet<String>, StoreError> {
+        let named: BTreeSet<Digest> =
+            self.records()?.into_iter().map(|record| record.manifest).collect();
+        let mut unfinished = BTreeSet::new();
+        for digest in self.digests_in("blobs/sha256")? {
+            let path = self.blob_path(&digest);
+            let begun = fs::metadata(&path).map_err(at(&path))?.mtime();
+            if named.contains(&digest) || is_older(now, begun, PARTIAL_MAX_AGE) {
+                continue;
+            }
+            if let Some((_, configuration)) = self.parts(&digest)?
+                && configuration.diff_ids.iter().any(|layer| self.layer(layer).is_none())
+            {
+                unfinished.insert(digest.to_string());
+            }
+        }
+        Ok(unfinished)
     }
 
     /// Unpacked bytes of all layers.
@@ -143,8 +168,7 @@ impl Store {
             let entry = entry.map_err(at(&folder))?;
             let path = entry.path();
             let meta = entry.metadata().map_err(at(&path))?;
-            let age = u64::try_from(now.seconds().saturating_sub(meta.mtime())).unwrap_or(0);
-            if all || PARTIAL_MAX_AGE.as_secs() < age {
+            if all || is_older(now, meta.mtime(), PARTIAL_MAX_AGE) {
                 if meta.is_dir() {
                     self.remove_tree(&path).map_err(at(&path))?;
                 } else {
@@ -279,6 +303,12 @@ impl Pruned {
             bytes: self.bytes.saturating_add(more.bytes),
         }
     }
+}
+
+/// Whether a time, in seconds since 1970, is longer ago than `max`. What lies ahead is not.
+fn is_older(now: UnixTime, time: i64, max: Duration) -> bool {
+    let age = u64::try_from(now.seconds().saturating_sub(time)).unwrap_or(0);
+    max.as_secs() < age
 }
 
 /// The layer in a folder, also in one that was set aside.

@@ -76,6 +76,31 @@ pub(super) enum LayerError {
     },
 }
 
+impl LayerError {
+    /// Whether the disk is to blame. Otherwise it is the archive, whose names, links and attributes
+    /// no kernel takes.
+    pub(super) fn is_of_storage(&self) -> bool {
+        let Self::Entry { source, .. } = self else { return false };
+        !matches!(
+            Errno::from_io_error(source),
+            Some(
+                Errno::NAMETOOLONG
+                    | Errno::LOOP
+                    | Errno::NOTDIR
+                    | Errno::ISDIR
+                    | Errno::NOENT
+                    | Errno::EXIST
+                    | Errno::MLINK
+                    | Errno::XDEV
+                    | Errno::INVAL
+                    | Errno::ILSEQ
+                    | Errno::RANGE
+                    | Errno::TOOBIG
+            )
+        )
+    }
+}
+
 impl fmt::Display for LayerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -105,6 +105,13 @@ impl<S: io::BufRead> Zstd<S> {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
+                Err(FrameDecoderError::WindowSizeTooBig { requested, max }) => {
+                    let text = format!(
+                        "it is packed with a zstd window of {requested} bytes, at most {max} are \
+                         allowed; pack it without --long or at a lower level"
+                    );
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
                 Err(e) => return Err(invalid(e)),
             }
         }

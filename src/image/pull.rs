@@ -122,7 +122,7 @@ pub(super) enum PullError {
 
 impl PullError {
     /// What helps.
-    pub(super) const fn kind(&self) -> FetchFailure {
+    pub(super) fn kind(&self) -> FetchFailure {
         match self {
             Self::NotFound { .. } => FetchFailure::NotFound,
             Self::Denied { .. } | Self::AuthFile { .. } => FetchFailure::Denied,
@@ -134,9 +134,8 @@ impl PullError {
             | Self::Answer { .. }
             | Self::Unsafe { .. } => FetchFailure::Unreachable,
             Self::Manifest(ManifestError::Platform { .. }) => FetchFailure::WrongPlatform,
-            Self::Layer(LayerError::Entry { .. }) | Self::Store(_) | Self::CaFile { .. } => {
-                FetchFailure::Storage
-            }
+            Self::Layer(cause) if cause.is_of_storage() => FetchFailure::Storage,
+            Self::Store(_) | Self::CaFile { .. } => FetchFailure::Storage,
             Self::Reference(_)
             | Self::Digest { .. }
             | Self::Length { .. }

@@ -157,10 +157,14 @@ impl Registry {
         }
     }
 
-    /// A connection that is refused before there ever was an answer is an answer.
-    const fn may_pass(&self, e: &PullError) -> bool {
+    /// A connection that is refused before there ever was an answer is an answer, and so is half a
+    /// minute of silence: what a short try again is for has passed by then.
+    fn may_pass(&self, e: &PullError) -> bool {
+        let silent = matches!(e, PullError::Unreachable { source, .. }
+            if matches!(**source, ureq::Error::Timeout(_)));
+        let final_at_first = silent || matches!(e, PullError::Refused { .. });
         let answered = REGISTRY_FIRST_RETRIES < self.retries;
-        e.may_pass() && (answered || !matches!(e, PullError::Refused { .. }))
+        e.may_pass() && (answered || !final_at_first)
     }
 
     /// The registry for messages: `host[:port]`.

@@ -112,8 +112,9 @@ fn pull_from(
             jobs.push(Job::new(layer, diff_id, root)?);
         }
     }
-    layers(registry, jobs, root, install)?;
+    // Before the layers: what an image still lacks is how a pull is told that will go on.
     let id = install.keep(&bytes, &config)?;
+    layers(registry, jobs, root, install)?;
     install.name(&image.canonical(), target, &Digest::of(&bytes), &id)?;
     Ok(Digest::of(&bytes))
 }
@@ -268,12 +269,18 @@ fn take(work: &Work, layer: &Descriptor, install: &mut Install<'_>) -> Result<Pa
     }
 }
 
-/// Whether it is the layer's bytes that are to blame, not the disk.
+/// Whether it is the layer's bytes that are to blame, not the disk, and not that nobody listens
+/// any more.
 fn is_content(e: &PullError) -> bool {
-    if let PullError::Layer(LayerError::Entry { source, .. }) = e {
-        return !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    if let PullError::Layer(LayerError::Tar(TarError::Read(source))) = e
+        && source.kind() == io::ErrorKind::BrokenPipe
+    {
+        return false;
     }
-    matches!(e, PullError::Digest { .. } | PullError::Layer(_))
+    if let PullError::Layer(cause) = e {
+        return !cause.is_of_storage();
+    }
+    matches!(e, PullError::Digest { .. })
 }
 
 /// Fetches layers ahead of the main thread.

@@ -63,11 +63,18 @@ pub enum StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { path, source } if source.kind() == io::ErrorKind::StorageFull => write!(
-                f,
-                "no space left for images in {}; free some with `edgeagent image prune`",
-                path.display()
-            ),
+            Self::Io { path, source }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) =>
+            {
+                write!(
+                    f,
+                    "no space left for images in {}; free some with `edgeagent image prune`",
+                    path.display()
+                )
+            }
             Self::Io { path, .. } => write!(f, "image store can not use {}", path.display()),
             Self::Quota { quota } => write!(
                 f,
@@ -506,7 +513,7 @@ impl Store {
     }
 
     /// The folder of a layer, its own or of a store below.
-    fn layer(&self, diff_id: &Digest) -> Option<PathBuf> {
+    pub(super) fn layer(&self, diff_id: &Digest) -> Option<PathBuf> {
         let path = self.layer_path(diff_id);
         if path.is_dir() {
             return Some(path);

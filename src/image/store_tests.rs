@@ -253,3 +253,38 @@ fn downloads_that_nobody_goes_on_with_are_removed() {
     store.collect(&settings, &Needed::default(), UnixTime::from_seconds(now)).unwrap();
     assert!(!partial.join("old").exists() && partial.join("new").exists());
 }
+
+#[test]
+fn layers_of_a_pull_that_broke_off_stay_for_the_next_one() {
+    let scratch = Scratch::new("unfinished");
+    let store = Store::open(&scratch.0).unwrap();
+    let (here, missing) = (Digest::of(b"here"), Digest::of(b"missing"));
+    let begin = || {
+        put(&store, "here:1", "here");
+        store.remove(&Reference::parse("here:1").unwrap()).unwrap();
+        let config = format!(
+            r#"{{"os":"linux","architecture":"amd64",
+            "rootfs":{{"type":"layers","diff_ids":["{here}","{missing}"]}}}}"#
+        );
+        let id = store.publish_blob(config.as_bytes()).unwrap();
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"digest":"{id}","size":{}}},
+            "layers":[{{"digest":"{here}","size":1}},{{"digest":"{missing}","size":1}}]}}"#,
+            config.len()
+        );
+        let manifest = store.publish_blob(manifest.as_bytes()).unwrap();
+        use_at(&store.blob_path(&manifest), 0);
+    };
+    let mut settings = ImageSettings { min_free_bytes: 0, ..ImageSettings::default() };
+    let week = i64::try_from(PARTIAL_MAX_AGE.as_secs()).unwrap();
+    let collect = |settings: &ImageSettings, now: i64| {
+        store.collect(settings, &Needed::default(), UnixTime::from_seconds(now)).unwrap().layers
+    };
+    begin();
+    assert_eq!(collect(&settings, week), 0);
+    assert!(store.has_sound_layer(&here));
+    assert_eq!(collect(&settings, week + 1), 1, "nobody goes on with it");
+    begin();
+    settings.min_free_bytes = u64::MAX;
+    assert_eq!(collect(&settings, week), 1, "room is worth more");
+}

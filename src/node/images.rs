@@ -11,8 +11,8 @@ use super::{clock, perform::Context};
 use crate::{
     config::Config,
     image::{Needed, Pruned, Reference, Store, StoreError},
-    limits::IMAGE_COLLECT_PERIOD,
-    model::{LocalImage, Runtime, Task, chain},
+    limits::{IMAGE_COLLECT_PERIOD, PARTIAL_ROOM},
+    model::{ImageSettings, LocalImage, Runtime, Task, chain},
     shim,
 };
 
@@ -76,7 +76,7 @@ pub(super) async fn keep_tidy(context: Rc<Context>, asked: Receiver<()>) {
         future::or(day, request).await;
         // A use that is older than a day is noted again.
         context.sound.borrow_mut().clear();
-        match tidy(&context).await {
+        match tidy(&context, context.config.images.clone()).await {
             Ok(Pruned { images: 0, layers: 0, .. }) => {}
             Ok(Pruned { images, layers, bytes }) => {
                 log::info!("images tidied images={images} layers={layers} bytes={bytes}");
@@ -88,14 +88,29 @@ pub(super) async fn keep_tidy(context: Rc<Context>, asked: Receiver<()>) {
     }
 }
 
-async fn tidy(context: &Context) -> Result<Pruned, StoreError> {
+/// Makes room for an image of so many packed bytes, at the cost of images that no task uses, the
+/// one not used for longest first. Returns whether one went.
+pub(super) async fn make_room(context: &Context, packed: u64) -> bool {
+    let room = packed.saturating_mul(PARTIAL_ROOM);
+    let mut settings = context.config.images.clone();
+    settings.min_free_bytes = settings.min_free_bytes.max(room);
+    settings.quota_bytes = settings.quota_bytes.map(|quota| quota.saturating_sub(room));
+    match tidy(context, settings).await {
+        Ok(pruned) => 0 < pruned.images,
+        Err(error) => {
+            log::warn!("no room can be made for an image: {}", chain(&error));
+            false
+        }
+    }
+}
+
+async fn tidy(context: &Context, settings: ImageSettings) -> Result<Pruned, StoreError> {
     let needed = {
         let agent = context.agent.borrow();
         let tasks = agent.records().map(|record| &record.task);
         needed(&context.config, &context.store, tasks)
             .map_err(|source| StoreError::Io { path: context.config.exec_root.clone(), source })?
     };
-    let (store, settings) = ((*context.store).clone(), context.config.images.clone());
-    let now = clock().wall;
+    let (store, now) = ((*context.store).clone(), clock().wall);
     smol::unblock(move || store.collect(&settings, &needed, now)).await
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{clock, control::PullReport, images, perform::Context};
 use crate::{
     config::Config,
-    image::{self, FetchEvent, FetchRequest, Reference, What},
+    image::{self, FetchEvent, FetchFailure, FetchRequest, Reference, What},
     limits::PULLED_MAX,
     model::{LocalImage, Platform, PullPolicy, Runtime, SecretBytes, Task, chain},
     spec,
@@ -101,7 +101,15 @@ async fn pull(context: &Context, task: &Task, name: &Reference) -> Result<(), St
     };
     let request = pull_request(&context.config, &context.platform, name, auth);
     let _shown = Shown::new(context, name);
-    fetch(context, request).await
+    let mut result = fetch(context, &request).await;
+    if let Err((FetchFailure::Storage, reason)) = &result {
+        log::warn!("image {name} finds no room: {reason}");
+        let packed = context.pull.borrow().as_ref().map_or(0, |pull| pull.total_bytes);
+        if images::make_room(context, packed).await {
+            result = fetch(context, &request).await;
+        }
+    }
+    result.map_err(|(_, reason)| reason)
 }
 
 /// A pull that `status` shows; dropped when it ends or is cancelled.
@@ -141,9 +149,9 @@ pub(crate) fn pull_request(
     }
 }
 
-async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
-    let mut fetch =
-        image::fetch(context.program.path(), &request).map_err(|error| chain(&error))?;
+async fn fetch(context: &Context, request: &FetchRequest) -> Result<(), (FetchFailure, String)> {
+    let mut fetch = image::fetch(context.program.path(), request)
+        .map_err(|error| (FetchFailure::Interrupted, chain(&error)))?;
     while let Some(event) = fetch.next().await {
         match event {
             FetchEvent::Progress { done, total } => {
@@ -152,8 +160,8 @@ async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
                 }
             }
             FetchEvent::Done { .. } => return Ok(()),
-            FetchEvent::Failed { message, .. } => return Err(message),
+            FetchEvent::Failed { kind, message } => return Err((kind, message)),
         }
     }
-    Err(String::from("the process that pulls it was killed"))
+    Err((FetchFailure::Interrupted, String::from("the process that pulls it was killed")))
 }

@@ -32,6 +32,7 @@ mod owner;
 mod probe;
 mod pulls;
 mod services;
+mod store;
 mod tasks;
 mod trust;
 mod vm;

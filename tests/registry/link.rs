@@ -14,7 +14,7 @@ use std::{
 
 use edgeagent::{image::FetchEvent, model::RegistrySettings};
 
-use crate::support::{Image, Scratch, alone, assert_here, finish, run, start};
+use crate::support::{Image, Scratch, alone, assert_here, finish, memory, run, start};
 
 const SERVER: &str = "10.98.0.2";
 
@@ -100,18 +100,6 @@ fn cut() {
     change("-D");
 }
 
-/// Memory of our fetch child in kB without that of its program's file, if it lives.
-fn memory() -> Option<u64> {
-    let own = format!("PPid:\t{}", std::process::id());
-    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let status = fs::read_to_string(entry.path().join("status")).ok()?;
-        let name = fs::read(entry.path().join("cmdline")).ok()?;
-        let ours = status.lines().any(|line| line == own) && name.starts_with(b"edgeagent-fetch");
-        let line = status.lines().find(|line| line.starts_with("RssAnon:")).filter(|_| ours)?;
-        line.split_whitespace().nth(1)?.parse().ok()
-    })
-}
-
 #[test]
 fn a_large_layer_comes_over_a_link_that_is_cut_every_five_seconds() {
     if !alone("link::a_large_layer_comes_over_a_link_that_is_cut_every_five_seconds") {
@@ -133,13 +121,13 @@ fn a_large_layer_comes_over_a_link_that_is_cut_every_five_seconds() {
         RegistrySettings { insecure: vec![String::from("10.98.0.0/24")], ..Default::default() };
     let before = received();
     let done = Arc::new(AtomicBool::new(false));
-    let memory = Arc::new(AtomicU64::new(0));
+    let peak = Arc::new(AtomicU64::new(0));
     let cutter = {
-        let (done, memory) = (Arc::clone(&done), Arc::clone(&memory));
+        let (done, peak) = (Arc::clone(&done), Arc::clone(&peak));
         thread::spawn(move || {
             let (mut cuts, mut last) = (0, Instant::now());
             while !done.load(Ordering::SeqCst) {
-                memory.fetch_max(self::memory().unwrap_or(0), Ordering::SeqCst);
+                peak.fetch_max(memory().unwrap_or(0), Ordering::SeqCst);
                 if Duration::from_secs(5) <= last.elapsed() {
                     last = Instant::now();
                     cut();
@@ -167,10 +155,10 @@ fn a_large_layer_comes_over_a_link_that_is_cut_every_five_seconds() {
     done.store(true, Ordering::SeqCst);
     let cuts = cutter.join().unwrap();
     let came = received() - before;
-    let memory = memory.load(Ordering::SeqCst);
-    println!("{came} bytes for {}, {cuts} cuts, {memory} kB, {:?}", image.size(), began.elapsed());
+    let peak = peak.load(Ordering::SeqCst);
+    println!("{came} bytes for {}, {cuts} cuts, {peak} kB, {:?}", image.size(), began.elapsed());
     assert_here(&event, &store, &name, &image);
     assert!(2 <= cuts, "{cuts}");
     assert!(came * 100 < image.size() * 105, "{came} bytes came for {}", image.size());
-    assert!(0 < memory && memory <= 8 << 10, "{memory} kB");
+    assert!(0 < peak && peak <= 8 << 10, "{peak} kB");
 }

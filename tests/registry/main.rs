@@ -13,6 +13,8 @@
 #![expect(clippy::disallowed_types, reason = "a server's threads share what they saw")]
 #![expect(clippy::print_stdout, reason = "what is printed is shown when a test fails")]
 
+mod bombs;
+mod full;
 mod hostile;
 mod link;
 mod real;

@@ -112,7 +112,6 @@ impl Image {
     }
 
     fn with(sizes: &[usize], gzip: bool) -> Self {
-        let mut diff_ids = Vec::new();
         let mut layers = Vec::new();
         for (size, n) in sizes.iter().zip(1..) {
             let content = noise(*size, n);
@@ -123,27 +122,31 @@ impl Image {
             header.set_cksum();
             builder.append_data(&mut header, format!("file{n}"), &content[..]).unwrap();
             let plain = builder.into_inner().unwrap();
-            diff_ids.push(format!("\"{}\"", Digest::of(&plain)));
+            let diff_id = Digest::of(&plain).to_string();
             if !gzip {
-                layers.push(plain);
+                layers.push((plain, diff_id));
                 continue;
             }
             let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
             packer.write_all(&plain).unwrap();
-            layers.push(packer.finish().unwrap());
+            layers.push((packer.finish().unwrap(), diff_id));
         }
+        Self::of(layers, if gzip { "+gzip" } else { "" })
+    }
+
+    /// Of packed layers with their diff ids.
+    pub(crate) fn of(layers: Vec<(Vec<u8>, String)>, packing: &str) -> Self {
+        let (layers, diff_ids): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
         let config = format!(
             r#"{{"os":"linux","architecture":"amd64","config":{{"Cmd":["sh"]}},
-            "rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
-            diff_ids.join(",")
+            "rootfs":{{"type":"layers","diff_ids":{diff_ids:?}}}}}"#
         )
         .into_bytes();
         let descriptors: Vec<String> = layers
             .iter()
             .map(|layer| {
                 format!(
-                    r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar{}","digest":"{}","size":{}}}"#,
-                    if gzip { "+gzip" } else { "" },
+                    r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar{packing}","digest":"{}","size":{}}}"#,
                     Digest::of(layer),
                     layer.len()
                 )
@@ -244,6 +247,18 @@ pub(crate) fn assert_here(event: &FetchEvent, store: &Path, name: &str, image: &
     }
     assert_eq!(partial_bytes(store), 0);
     assert_eq!(partials(store).len(), 0);
+}
+
+/// Memory of our fetch child in kB without that of its program's file, if it lives.
+pub(crate) fn memory() -> Option<u64> {
+    let own = format!("PPid:\t{}", std::process::id());
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        let name = fs::read(entry.path().join("cmdline")).ok()?;
+        let ours = status.lines().any(|line| line == own) && name.starts_with(b"edgeagent-fetch");
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).filter(|_| ours)?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    })
 }
 
 pub(crate) fn partials(store: &Path) -> Vec<PathBuf> {

@@ -1,0 +1,104 @@
+//! Layers that are small as long as they are packed.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use edgeagent::image::{FetchEvent, FetchFailure};
+
+use crate::{
+    server::Server,
+    support::{Image, Scratch, assert_failed, is_root, memory, pull, run},
+};
+
+/// Packs the tar of `tree` with a command; gives the layer and its diff id.
+fn packed(tree: &Path, with: &str) -> (Vec<u8>, String) {
+    let tar = format!("tar --sort=name -C {} -c .", tree.display());
+    let sum = run("sh", &["-c", &format!("{tar} | sha256sum")]);
+    let hex = String::from_utf8(sum).unwrap();
+    let layer = run("sh", &["-c", &format!("{tar} | {with}")]);
+    (layer, format!("sha256:{}", hex.split_whitespace().next().unwrap()))
+}
+
+/// Pulls, and watches the child. Returns its end and the most memory that it had, in kB.
+fn watched(store: &Path, name: &str) -> (FetchEvent, u64) {
+    let done = Arc::new(AtomicBool::new(false));
+    let peak = Arc::new(AtomicU64::new(0));
+    let watcher = {
+        let (done, peak) = (Arc::clone(&done), Arc::clone(&peak));
+        thread::spawn(move || {
+            while !done.load(Ordering::SeqCst) {
+                peak.fetch_max(memory().unwrap_or(0), Ordering::SeqCst);
+                thread::sleep(Duration::from_millis(5));
+            }
+        })
+    };
+    let event = pull(store, name);
+    done.store(true, Ordering::SeqCst);
+    watcher.join().unwrap();
+    (event, peak.load(Ordering::SeqCst))
+}
+
+#[test]
+fn a_bomb_from_a_registry_ends_early_and_in_little_memory() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new("bomb");
+    let tree = scratch.path("tree");
+    fs::create_dir(&tree).unwrap();
+    // 300 MB of zeros in 300 kB.
+    fs::File::create(tree.join("zeros")).unwrap().set_len(300 << 20).unwrap();
+    for (with, packing) in [("gzip -6", "+gzip"), ("zstd -q", "+zstd")] {
+        let image = Image::of(vec![packed(&tree, with)], packing);
+        assert!(image.size() < 400_000);
+        let server = Server::good(&image);
+        let store = scratch.path("store");
+        let (event, peak) = watched(&store, &server.name());
+        println!("{with}: {peak} kB");
+        assert_failed(&event, FetchFailure::Invalid, "too many for its size");
+        assert!(0 < peak && peak <= 8 << 10, "{with}: {peak} kB");
+        let used = run("du", &["-sk", store.to_str().unwrap()]);
+        let used: u64 =
+            String::from_utf8(used).unwrap().split('\t').next().unwrap().parse().unwrap();
+        assert!(used < 200, "{with}: {used} kB stay");
+    }
+}
+
+#[test]
+fn a_zstd_window_has_a_bound() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new("window");
+    let tree = scratch.path("tree");
+    fs::create_dir(&tree).unwrap();
+    let text = format!("seq 1600000 > {}", tree.join("text").display());
+    run("sh", &["-c", &text]);
+    // What is usual, what every decoder must take (RFC 8878), and what would fill a small device.
+    for (with, most) in [
+        ("zstd -q -3", 8 << 10),
+        ("zstd -q -3 --zstd=wlog=23", 12 << 10),
+        ("zstd -q -3 --long=27", 8 << 10),
+    ] {
+        let image = Image::of(vec![packed(&tree, with)], "+zstd");
+        let server = Server::good(&image);
+        let store = scratch.path("store");
+        let (event, peak) = watched(&store, &server.name());
+        println!("{with}: {peak} kB");
+        if with.contains("long") {
+            assert_failed(&event, FetchFailure::Invalid, "zstd window of 134217728 bytes");
+        } else {
+            assert!(matches!(event, FetchEvent::Done { .. }), "{event:?}");
+        }
+        assert!(0 < peak && peak <= most, "{with}: {peak} kB");
+        drop(fs::remove_dir_all(store));
+    }
+}
