@@ -27,7 +27,7 @@ fn pack(folder: &Folder, umask: &str) -> PathBuf {
 }
 
 /// Packs, unpacks, and returns the folder with `install.sh`.
-fn unpacked(folder: &Folder) -> PathBuf {
+pub(super) fn unpacked(folder: &Folder) -> PathBuf {
     let tarball = pack(folder, "022");
     done(Command::new("tar").arg("-xzf").arg(&tarball).arg("-C").arg(&folder.0));
     folder.path(tarball.file_name().unwrap().to_str().unwrap().strip_suffix(".tar.gz").unwrap())
