@@ -73,6 +73,21 @@ fn the_same_content_gives_the_same_bytes() {
     }
 }
 
+/// As `make vm` makes it, where compiling the SBOM's tool would take minutes.
+#[test]
+fn a_tarball_without_an_sbom_installs_too() {
+    let folder = Folder::new();
+    pack(&folder, "022");
+    fs::remove_file(folder.path("docs/sbom.cdx.json")).unwrap();
+    let mut again = Command::new(root().join("targets/pack"));
+    done(again.current_dir(&folder.0).args(["aarch64", "binary", "docs", "out"]));
+    let script =
+        "tar -xzf out/*.tar.gz && mkdir -p image && sh edgeagent-*/install.sh --root image";
+    done(Command::new("sh").arg("-c").arg(script).current_dir(&folder.0));
+    assert!(folder.path("image/usr/share/doc/edgeagent/THIRD-PARTY.txt").is_file());
+    assert!(!folder.path("image/usr/share/doc/edgeagent/sbom.cdx.json").exists());
+}
+
 #[test]
 fn an_image_is_installed_into_twice_and_emptied_again() {
     let folder = Folder::new();
