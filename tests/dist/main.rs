@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "what is printed is shown when a test fails")]
 
 mod notify;
+mod recipes;
 mod tarball;
 mod units;
 

@@ -48,6 +48,7 @@ fn the_sandbox_is_no_weaker_than_it_was() {
 fn shell_scripts_and_recipes_are_shell() {
     for script in [
         "targets/build",
+        "targets/zig",
         "targets/pack",
         "targets/licences",
         "targets/tarball/install.sh",

@@ -13,10 +13,14 @@ EDGEAGENT_TARGET:riscv64 = "riscv64"
 EDGEAGENT_TARGET:x86-64 = "x86_64"
 COMPATIBLE_HOST = "(aarch64|arm|riscv64|x86_64).*-linux"
 SRC_URI = "${HOMEPAGE}/releases/edgeagent-${PV}-${EDGEAGENT_TARGET}.tar.gz;name=${EDGEAGENT_TARGET}"
-S = "${WORKDIR}/edgeagent-${PV}-${EDGEAGENT_TARGET}"
+# Releases before 5.1 have no UNPACKDIR and unpack into WORKDIR.
+UNPACKDIR ??= "${WORKDIR}"
+S = "${UNPACKDIR}/edgeagent-${PV}-${EDGEAGENT_TARGET}"
 
-inherit systemd
+inherit systemd update-rc.d
 
+INITSCRIPT_NAME = "edgeagent"
+INITSCRIPT_PARAMS = "defaults 90"
 SYSTEMD_SERVICE:${PN} = "edgeagent.service edgeagent-join.path"
 # Static and stripped already.
 INSANE_SKIP:${PN} += "already-stripped"
@@ -32,8 +36,9 @@ do_install() {
     install -m 0755 ${S}/edgeagent ${D}${bindir}/edgeagent
     if ${@bb.utils.contains('DISTRO_FEATURES', 'systemd', 'true', 'false', d)}; then
         install -m 0644 ${S}/systemd/* ${D}${systemd_system_unitdir}
-    else
-        install -D -m 0755 ${S}/init/S90edgeagent ${D}${sysconfdir}/init.d/S90edgeagent
+    fi
+    if ${@bb.utils.contains('DISTRO_FEATURES', 'sysvinit', 'true', 'false', d)}; then
+        install -D -m 0755 ${S}/init/S90edgeagent ${D}${sysconfdir}/init.d/edgeagent
     fi
     install -m 0644 ${S}/LICENSE ${S}/THIRD-PARTY.txt ${S}/sbom.cdx.json ${S}/agent.json ${D}${docdir}/${BPN}
 }
