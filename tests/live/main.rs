@@ -20,6 +20,8 @@
 
 #[path = "../bench/mod.rs"]
 mod bench;
+#[path = "../images/debian.rs"]
+mod debian;
 mod engines;
 mod faults;
 mod fixture;
@@ -32,6 +34,7 @@ mod oracle;
 mod owner;
 mod pulls;
 mod services;
+mod stack;
 mod tasks;
 mod trust;
 mod vm;
