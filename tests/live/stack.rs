@@ -290,20 +290,14 @@ fn sql(pid: i64, words: &str) -> String {
 #[test]
 fn a_stack_of_real_software_is_deployed_updated_killed_and_removed() {
     let Some(world) = world() else { return };
-    let begin = std::time::Instant::now();
     build(&world);
-    println!("T build {:?}", begin.elapsed());
     let outside = world.switch.host("out5");
     let mut stack = Stack { world: &world, agent: world.agent() };
     stack.deploy("1", "one");
     is_served(&stack, &outside);
-    println!("T served {:?}", begin.elapsed());
     data_survives(&stack, &outside);
-    println!("T data {:?}", begin.elapsed());
     is_updated(&stack, &outside);
-    println!("T updated {:?}", begin.elapsed());
     is_started_again(&stack, &outside);
-    println!("T again {:?}", begin.elapsed());
     for (name, line) in [
         ("web", "\"GET /app HTTP/1.0\" 200"),
         ("app", "serving version two"),
