@@ -17,7 +17,7 @@ use std::{
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
     chownat, fchmod, fchown, fgetxattr, fgetxattr_query, flistxattr, flistxattr_query, fsetxattr,
-    fstat, futimens, linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat,
+    fstat, futimens, linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -179,14 +179,19 @@ pub(super) fn own(fd: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
     fchown(fd, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     // After the owner, whose change clears set-id bits.
     fchmod(fd, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    Ok(futimens(fd, &times(stat))?)
+}
+
+fn times(stat: &Stat) -> Timestamps {
     let modified = Timespec {
         tv_sec: stat.st_mtime,
         tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or_default(),
     };
-    Ok(futimens(fd, &Timestamps { last_access: modified, last_modification: modified })?)
+    Timestamps { last_access: modified, last_modification: modified }
 }
 
 fn own_name(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    Ok(chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+    chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(utimensat(dir, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
 }

@@ -430,7 +430,8 @@ impl Tree<'_> {
                 )
             }
             MountKind::Volume { source, subpath, populate, anonymous: _ } => {
-                fs::create_dir_all(source)?;
+                // The umask is 0 here.
+                fs::DirBuilder::new().recursive(true).mode(0o755).create(source)?;
                 let (whole, _) = open_source(source)?;
                 // Whoever else uses the volume may have put links there: none leads out of it.
                 let from = match subpath.as_str() {
@@ -457,9 +458,13 @@ impl Tree<'_> {
                     },
                 )
             }
-            MountKind::Tmpfs { size_bytes, mode, exec, owner, populate } => {
+            MountKind::Tmpfs { size_bytes, mode, exec, owner } => {
+                // What the image has there says the mode, unless the service does.
+                let of_image = resolve::inside(self.root.as_fd(), &wanted.target)
+                    .and_then(|there| Ok(fstat(there)?.st_mode & 0o7777));
                 let place = self.target(&wanted.target, true)?;
-                let mut options = format!("mode={:o}", mode.unwrap_or(0o1777));
+                let mode = mode.unwrap_or_else(|| of_image.unwrap_or(0o1777));
+                let mut options = format!("mode={mode:o}");
                 if let Some((uid, gid)) = owner {
                     options.push_str(&format!(",uid={uid},gid={gid}"));
                 }
@@ -474,16 +479,7 @@ impl Tree<'_> {
                 if wanted.read_only {
                     flags |= MountFlags::RDONLY;
                 }
-                if *populate {
-                    let writable = flags - MountFlags::RDONLY;
-                    mount("tmpfs", self.stage(), "tmpfs", writable, options.as_c_str())?;
-                    let staged = resolve::host(&self.stage())?;
-                    fill(place.as_fd(), staged.as_fd())?;
-                    let flags = MountFlags::BIND | flags;
-                    mount_remount(resolve::name_of(staged.as_fd()), flags, "")?;
-                } else {
-                    mount("tmpfs", self.stage(), "tmpfs", flags, options.as_c_str())?;
-                }
+                mount("tmpfs", self.stage(), "tmpfs", flags, options.as_c_str())?;
                 self.place(&self.stage(), place.as_fd())
             }
         }

@@ -67,8 +67,12 @@ pub(crate) fn run(bundle: &Bundle, stdio: [BorrowedFd<'_>; 3]) -> Result<Infalli
             .map_err(|e| failed(&format!("set resource limit {}", limit.resource), &e))?;
     }
     place_stdio(stdio, &user)?;
+    // As root a folder that the user may not enter, as the user one that root may not (NFS).
+    let entered = enter_cwd(&bundle.cwd);
     give_up_rights(bundle, &user)?;
-    enter_cwd(&bundle.cwd)?;
+    if entered.is_err() {
+        enter_cwd(&bundle.cwd)?;
+    }
 
     let program = look_up(bundle, &env)?;
     let c = |text: &str| CString::new(text).map_err(|_| Failure::from("NUL in argv".to_owned()));
@@ -154,7 +158,7 @@ fn give_up_rights(bundle: &Bundle, user: &User) -> Result<(), Failure> {
         .map_err(step("tie to the shim"))
 }
 
-/// Enters the working folder as the user, and makes sure that it lies in this root
+/// Enters the working folder, and makes sure that it lies in this root
 /// (CVE-2024-21626).
 fn enter_cwd(cwd: &str) -> Result<(), Failure> {
     let enter = || -> io::Result<()> {
@@ -191,9 +195,7 @@ fn look_up(bundle: &Bundle, env: &[String]) -> Result<String, Failure> {
         Some(e) => Err(not_run(name, &e)),
         None => Err(Failure {
             code: CODE_NOT_FOUND,
-            text: format!(
-                "exec: {name:?}: executable file not found in $PATH: no such file or directory"
-            ),
+            text: format!("exec: {name:?}: executable file not found in $PATH"),
         }),
     }
 }

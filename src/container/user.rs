@@ -76,6 +76,9 @@ pub(crate) fn resolve(
             User { uid: a.uid, gid: a.gid, groups: Vec::new(), home: a.home.to_owned() }
         }
         (None, Some(uid)) => User { uid, gid: 0, groups: Vec::new(), home: String::new() },
+        (None, None) if !user.is_empty() && user.bytes().all(|b| b.is_ascii_digit()) => {
+            return Err(format!("uids and gids must be in range 0-{ID_MAX}"));
+        }
         (None, None) => {
             return Err(format!("unable to find user {user}: no matching entries in passwd file"));
         }

@@ -185,14 +185,12 @@ pub enum MountKind {
     Tmpfs {
         /// Size limit in bytes.
         size_bytes: Option<u64>,
-        /// Permission bits.
+        /// Permission bits; absent: those of the image's folder at this place, else 01777.
         mode: Option<u32>,
         /// Allow programs.
         exec: bool,
-        /// Owner and group of its root; absent: root's, or the image's when it is filled.
+        /// Owner and group of its root; absent: root's.
         owner: Option<(u32, u32)>,
-        /// Fill it from the image, for it stands for a volume.
-        populate: bool,
     },
 }
 

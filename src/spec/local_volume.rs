@@ -28,7 +28,7 @@ pub(super) fn build(
     let get = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
     let words = get("o").split(',').filter(|word| !word.is_empty());
     match get("type") {
-        "tmpfs" => tmpfs(words, populate),
+        "tmpfs" => tmpfs(words),
         "" | "none" | "bind" => bind(get("device"), words, populate),
         kind => Err(SpecError::unsupported(format!("volume-opt type={kind}"), MOUNT_ON_HOST)),
     }
@@ -63,8 +63,9 @@ fn bind<'a>(
     Ok(MountKind::Bind { source, propagation: Propagation::RPrivate, recursive, populate })
 }
 
-fn tmpfs<'a>(words: impl Iterator<Item = &'a str>, populate: bool) -> Result<MountKind, SpecError> {
-    let (mut size_bytes, mut mode, mut exec) = (None, None, true);
+/// Empty, for what dockerd copies into such a volume goes with the copying mount.
+fn tmpfs<'a>(words: impl Iterator<Item = &'a str>) -> Result<MountKind, SpecError> {
+    let (mut size_bytes, mut mode, mut exec) = (None, 0o1777, true);
     let (mut uid, mut gid) = (None, None);
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
@@ -73,7 +74,7 @@ fn tmpfs<'a>(words: impl Iterator<Item = &'a str>, populate: bool) -> Result<Mou
         match key {
             "size" => size_bytes = Some(byte_size(value).ok_or_else(wrong)?),
             "mode" => {
-                mode = Some(u32::from_str_radix(value, 8).map_err(|_| wrong())? & 0o7777);
+                mode = u32::from_str_radix(value, 8).map_err(|_| wrong())? & 0o7777;
             }
             "uid" => uid = Some(id()?),
             "gid" => gid = Some(id()?),
@@ -84,7 +85,7 @@ fn tmpfs<'a>(words: impl Iterator<Item = &'a str>, populate: bool) -> Result<Mou
         }
     }
     let owner = (uid.is_some() || gid.is_some()).then(|| (uid.unwrap_or(0), gid.unwrap_or(0)));
-    Ok(MountKind::Tmpfs { size_bytes, mode, exec, owner, populate })
+    Ok(MountKind::Tmpfs { size_bytes, mode: Some(mode), exec, owner })
 }
 
 fn unsupported(word: &str) -> SpecError {
@@ -114,7 +115,6 @@ mod tests {
             mode: Some(0o700),
             exec: true,
             owner: Some((1000, 0)),
-            populate: true,
         };
         assert_eq!(made(&options), Ok(expected));
     }

@@ -190,19 +190,20 @@ fn anonymous(target: &str, populate: bool, container: &ContainerId, node: &NodeF
 const FILE_NAME_MAX_BYTES: usize = 255;
 
 fn volume_name(name: &str) -> Result<(), SpecError> {
+    let wrong = |why: &str| Err(SpecError::invalid(format!("create {name}: {why}")));
     if name.len() == 1 {
-        return Err(SpecError::invalid(
+        return wrong(
             "volume name is too short, names should be at least two alphanumeric characters",
-        ));
+        );
     }
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     let rest = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     if !first || !rest || FILE_NAME_MAX_BYTES < name.len() {
-        return Err(SpecError::invalid(format!(
+        return wrong(&format!(
             "{name:?} includes invalid characters for a local volume name, only \
              \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, \
              use absolute path"
-        )));
+        ));
     }
     Ok(())
 }
@@ -231,7 +232,6 @@ fn tmpfs(options: &TmpfsOptions) -> Result<MountKind, SpecError> {
         mode: Some(options.mode & 0o7777).filter(|_| options.mode != 0),
         exec,
         owner: None,
-        populate: false,
     })
 }
 

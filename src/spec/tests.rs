@@ -221,13 +221,7 @@ fn mounts_are_cleaned_ordered_and_completed_from_the_image() {
     assert_eq!(source.to_str().unwrap().len(), "/data/volumes//data".len() + 64);
     assert_eq!(
         built[1].kind,
-        MountKind::Tmpfs {
-            size_bytes: None,
-            mode: Some(0o1777),
-            exec: true,
-            owner: None,
-            populate: false
-        }
+        MountKind::Tmpfs { size_bytes: None, mode: Some(0o1777), exec: true, owner: None }
     );
     let source = "/data/volumes/v2/data".into();
     assert_eq!(
@@ -250,8 +244,12 @@ fn wrong_mounts_are_refused_with_dockers_texts() {
         (bind("/a"), "rel", "invalid mount target, must be an absolute path: rel"),
         (bind("a"), "/t", "invalid bind mount source, must be an absolute path: a"),
         (volume("/v"), "/t", "invalid volume mount source, must not be an absolute path: /v"),
-        (volume("../v"), "/t", "\"../v\" includes invalid characters for a local volume name"),
-        (volume("v"), "/t", "volume name is too short"),
+        (
+            volume("../v"),
+            "/t",
+            "create ../v: \"../v\" includes invalid characters for a local volume name",
+        ),
+        (volume("v"), "/t", "create v: volume name is too short"),
         (bind("/a"), "/x/..", "invalid mount config for type \"bind\": invalid specification"),
         (MountSource::Cluster, "/t", "this node runs edgeagent, which can not do CSI"),
     ];
@@ -305,7 +303,7 @@ fn secrets_appear_where_they_should_and_only_when_known() {
     let with = |target| task(ContainerSpec { secrets: vec![file(target)], ..Default::default() });
     let container = ContainerId::new("c").unwrap();
     let text = b"{{.Task.Slot}}{{.Node.Hostname}}".to_vec();
-    let data = SecretBytes::new(text);
+    let data = Some(SecretBytes::new(text));
     let secret = Secret { id: id.clone(), name: "n".into(), data, templating: "golang".into() };
     let known = |_: &SecretId| Some(&secret);
     let files = Files::Given { secret: &known, config: &|_| None };
