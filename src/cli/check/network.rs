@@ -29,6 +29,8 @@ fn tried(settings: &BridgeSettings) -> io::Result<String> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
     let Some(pid) = sys::fork()? else {
         drop(read);
+        // What it switches on ends with its namespace: that is nobody's news.
+        log::set_max_level(log::LevelFilter::Off);
         let settings = settings.clone();
         let done = sys::unshare(UnshareFlags::NEWNET)
             .map_err(|error| format!("a network namespace: {error}"))
