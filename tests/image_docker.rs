@@ -13,6 +13,8 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 #![expect(clippy::disallowed_methods, reason = "dockerd is waited for with a bound")]
 
+#[path = "images/debian.rs"]
+mod debian;
 #[path = "images/mod.rs"]
 mod images;
 
@@ -136,19 +138,6 @@ impl Drop for Docker {
     }
 }
 
-/// Unpacks packages of `debs` into `tree`.
-fn install(debs: &Path, packages: &[&str], tree: &Path) {
-    fs::create_dir_all(tree).unwrap();
-    for package in packages {
-        let prefix = format!("{package}_");
-        let mut files = fs::read_dir(debs).unwrap().map(|entry| entry.unwrap().path());
-        let file = files
-            .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix))
-            .unwrap();
-        run("dpkg", &["-x", file.to_str().unwrap(), tree.to_str().unwrap()]);
-    }
-}
-
 /// Loads the archive into both, and compares.
 fn compare(scratch: &Scratch, docker: &Docker, archive: &Path, name: &str) {
     docker.ok(&["load", "-q", "-i", archive.to_str().unwrap()]);
@@ -188,13 +177,9 @@ fn images_of_debian_packages_unpack_as_docker_unpacks_them() {
     let scratch = Scratch::in_memory("docker");
     let docker = Docker::start(&scratch.path("docker"));
     let debs = scratch.path("debs");
-    fs::create_dir_all(&debs).unwrap();
-    let packages = IMAGES.iter().flat_map(|(_, packages)| *packages).chain(BASE);
-    let mut download = Command::new("apt-get");
-    download.current_dir(&debs).args(["-qq", "download"]).args(packages).stderr(Stdio::null());
-    assert!(download.status().unwrap().success(), "apt-get download");
+    debian::download(&debs, IMAGES.iter().flat_map(|(_, packages)| *packages).chain(BASE).copied());
     let minbase = scratch.path("minbase");
-    install(&debs, BASE, &minbase);
+    debian::install(&debs, BASE, &minbase);
     // What packages set only while they are configured.
     let at = |tree: &Path, name: &str| tree.join(name).to_str().unwrap().to_owned();
     let capability = [1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -212,7 +197,7 @@ fn images_of_debian_packages_unpack_as_docker_unpacks_them() {
     let base_tar = tar(&minbase, &scratch.path("minbase.tar"));
     for (name, packages) in IMAGES {
         let tree = scratch.path(name);
-        install(&debs, packages, &tree);
+        debian::install(&debs, packages, &tree);
         let own = tar(&tree, &scratch.path(&format!("{name}.tar")));
         // A layer that hides files and folders, replaces some by other types, and one anew.
         let cut = scratch.path(&format!("{name}-cut"));

@@ -5,6 +5,7 @@
 
 mod cgroups;
 mod kernel;
+mod network;
 mod place;
 mod system;
 
@@ -83,6 +84,7 @@ pub(super) fn check(config: &Config, arguments: &Check) -> Result<(), Failure> {
     let mut findings = kernel::findings(root);
     findings.extend(cgroups::findings(root));
     findings.extend(place::findings(config));
+    findings.extend(network::findings(config));
     findings.extend(system::findings(config, root));
     findings.extend(arguments.addresses.iter().map(|address| system::way_to(address)));
     if arguments.json {

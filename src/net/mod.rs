@@ -211,7 +211,7 @@ impl Network {
     /// [`NetError`].
     pub fn restore(&self) -> Result<(), NetError> {
         let exists = Socket::route().is_ok_and(|socket| socket.index(BRIDGE).is_ok());
-        if read_text("/proc/net/ip_tables_names").lines().any(|table| table == "filter") {
+        if has_legacy() {
             log::info!(
                 "iptables-legacy is in use beside nftables: if its FORWARD chain drops, containers \
                  reach nothing until: iptables-legacy -A FORWARD -i {BRIDGE} -j ACCEPT and \
@@ -385,6 +385,35 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// What the host's own firewall makes of forwarded packets that it has no rule for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firewall {
+    /// It lets them through, or there is none.
+    Open,
+    /// It drops them, in a chain to which the agent can add rules.
+    Closed,
+    /// iptables-legacy has a filter: nftables can neither see nor change what that drops.
+    Legacy,
+}
+
+/// Looks for another firewall in this network namespace.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn firewall() -> io::Result<Firewall> {
+    if has_legacy() {
+        return Ok(Firewall::Legacy);
+    }
+    Ok(match nft::foreign(&Socket::netfilter()?, Family::V4)? {
+        nft::Foreign::Open => Firewall::Open,
+        nft::Foreign::Spoken | nft::Foreign::Closed => Firewall::Closed,
+    })
+}
+
+fn has_legacy() -> bool {
+    read_text("/proc/net/ip_tables_names").lines().any(|table| table == "filter")
 }
 
 /// Removes bridge and tables, for a node that left the swarm. What is not there is no error.

@@ -20,6 +20,8 @@
 
 #[path = "../bench/mod.rs"]
 mod bench;
+#[path = "../images/debian.rs"]
+mod debian;
 mod engines;
 mod faults;
 mod fixture;
@@ -32,6 +34,7 @@ mod owner;
 mod probe;
 mod pulls;
 mod services;
+mod stack;
 mod store;
 mod tasks;
 mod trust;

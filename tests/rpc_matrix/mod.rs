@@ -97,10 +97,11 @@ async fn judge(
             assert!(!as_newcomer, "{row} was refused by a newcomer: {error}");
             // With the right name and chain the clock may be what is wrong: a loss of its own.
             let timely = !matches!(row, "expired" | "future");
-            let told = match error.loss() {
-                LinkLoss::Untrusted(_) => timely,
-                LinkLoss::WrongTime(_) => !timely,
-                _ => false,
+            let loss = error.loss();
+            let told = if timely {
+                matches!(loss, LinkLoss::Untrusted(_))
+            } else {
+                matches!(loss, LinkLoss::WrongTime(_))
             };
             assert!(told, "{row}: {error:?}");
         }

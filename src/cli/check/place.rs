@@ -1,6 +1,6 @@
 //! Where the agent keeps things: space, kind of file system, and whether a reboot empties what it should.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use rustix::fs::{statfs, statvfs};
 
@@ -8,6 +8,7 @@ use super::Finding;
 use crate::{
     config::Config,
     limits::{CHECK_FREE_BYTES, CHECK_FREE_INODES},
+    shim::{self, Storage},
 };
 
 /// File systems by their magic numbers (Linux `include/uapi/linux/magic.h`).
@@ -25,7 +26,11 @@ const KINDS: [(i128, &str); 10] = [
 ];
 
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
-    vec![data(&config.data_root), exec(&config.exec_root)]
+    vec![
+        data(&config.data_root),
+        root_fs(&shim::storage(existing(&config.data_root))),
+        exec(&config.exec_root),
+    ]
 }
 
 /// A folder, or the folder that it will be made in.
@@ -70,6 +75,22 @@ fn data(path: &Path) -> Finding {
     }
 }
 
+/// How a container gets its root file system.
+fn root_fs(storage: &io::Result<Storage>) -> Finding {
+    let what = "overlayfs";
+    let found = match storage {
+        Ok(Storage::Overlay) => return Finding::ok(what, "works in data-root"),
+        Ok(Storage::Copy { reason }) => reason.clone(),
+        Err(error) => format!("not known: {error}"),
+    };
+    Finding::limited(
+        what,
+        found,
+        "each container copies its whole image: slow starts, and much space",
+        "a kernel with CONFIG_OVERLAY_FS, and data-root on ext4, f2fs, btrfs or xfs",
+    )
+}
+
 fn exec(path: &Path) -> Finding {
     let what = "exec-root";
     let kind = kind(path);
@@ -96,5 +117,15 @@ mod tests {
         assert_eq!(finding.verdict, Verdict::Limited, "{finding:?}");
         assert!(finding.found.contains("tmpfs"), "{finding:?}");
         assert_eq!(exec(Path::new("/dev/shm/x")).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn containers_that_are_copies_are_told_with_the_reason() {
+        let reason = String::from("the kernel has no overlayfs: ENODEV");
+        let finding = root_fs(&Ok(Storage::Copy { reason }));
+        assert_eq!(finding.verdict, Verdict::Limited);
+        assert!(finding.found.contains("no overlayfs"), "{finding:?}");
+        assert_eq!(root_fs(&Ok(Storage::Overlay)).verdict, Verdict::Ok);
+        assert_eq!(root_fs(&Err(io::Error::other("x"))).verdict, Verdict::Limited);
     }
 }

@@ -1,0 +1,6 @@
+ARG BASE
+FROM $BASE
+COPY root /
+EXPOSE 80
+STOPSIGNAL SIGQUIT
+CMD ["nginx", "-g", "daemon off;"]
