@@ -21,6 +21,10 @@ pub const CONTROL_CONNECTIONS: usize = 8;
 /// one closes the connection.
 pub const CONTROL_REQUEST_MAX_BYTES: usize = 512;
 
+/// A task that can not be removed holds up `edgeagent leave` for this long; then the command ends and
+/// tells what is left. Longer than a device needs to come to rest, shorter than a person's patience.
+pub const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long a request or an answer on the control socket may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -132,14 +136,15 @@ pub const TASK_RECORD_MAX_BYTES: usize = 1_048_576;
 pub const HARDWARE_ID_MAX_BYTES: usize = 256;
 // --- agent ---
 
-/// Tasks that a node holds at once, finished ones kept as history included. A 513th is reported
-/// REJECTED and not kept; a finished one that we never ran is ignored. Ours: some 4 kB each.
+/// Tasks that a node holds at once, finished ones kept as history included. For a 513th the one
+/// that has been over for longest goes; when none is over, it is reported REJECTED and not kept,
+/// and a finished one is ignored. Ours: some 4 kB each.
 pub const TASKS_MAX: usize = 512;
 
-/// Bytes of all secrets and configs together, held in memory. One more is left out, and its task
-/// fails with *not found*. Room for two of the largest configs (1000 KiB) or four of the largest
-/// secrets (500 KiB, swarmkit `manager/controlapi/{config,secret}.go`); with the message that
-/// replaces them and its content, a third of the 8 MiB that a hostile manager may make us grow.
+/// Bytes of all secrets and configs together, held in memory. One more is left out, and the task
+/// that needs it is told so. Room for two of the largest configs (1000 KiB) or four of the largest
+/// secrets (500 KiB, swarmkit `manager/controlapi/{config,secret}.go`); with the set that replaces
+/// them and the next on its way, most of the 8 MiB that a hostile manager may make us grow.
 pub const FILES_MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// What one secret or config is charged besides its text: identifiers and tree nodes.
@@ -217,18 +222,24 @@ pub const RENEWAL_BACKOFF_MAX: Duration = Duration::from_secs(3600);
 // --- rpc ---
 
 /// Largest message of an assignments stream: a complete set carries every task, secret and config
-/// of the node at once, so [`FILES_MAX_BYTES`] and 512 kB of tasks. A larger one ends the link;
-/// swarmkit's own client takes 2 GiB.
-pub const ASSIGNMENTS_MAX_BYTES: usize = FILES_MAX_BYTES + (512 << 10);
+/// of the node at once, and managers keep finished tasks as history. It is read as it comes, one
+/// change at a time. A larger one ends the link; swarmkit's own client takes 2 GiB.
+pub const ASSIGNMENTS_MAX_BYTES: usize = 64 << 20;
 /// Most changes in one message of an assignments stream, removals included: [`TASKS_MAX`] tasks
-/// and as many secrets and configs. A change of a few bytes takes a thousand in memory. More end
-/// the link.
-pub const ASSIGNMENTS_MAX_CHANGES: usize = 2 * TASKS_MAX;
+/// with the history that managers keep for each, and their secrets and configs. More end the link.
+pub const ASSIGNMENTS_MAX_CHANGES: usize = 16 * TASKS_MAX;
+/// Most changes that are taken over whole: one of a few bytes takes a thousand in memory. Of
+/// further ones only identifiers are kept: a task that is over is left as it is, another refused.
+pub const ASSIGNMENTS_MAX_WHOLE: usize = 2 * TASKS_MAX;
+/// Bytes of all tasks in one message, 2 kB for each of [`TASKS_MAX`]. Further ones are refused.
+pub const ASSIGNMENTS_MAX_TASK_BYTES: usize = TASKS_MAX * (2 << 10);
 /// Largest single change: a config of 1000 KiB (swarmkit `manager/controlapi/config.go`) with its
-/// labels. A larger one is dropped.
+/// labels. A larger one is left out, as if there were no room for it.
 pub const ASSIGNMENT_MAX_BYTES: usize = 1200 << 10;
+/// Bytes kept of a larger change, and of a text beside the changes: identifiers stand in front.
+pub const ASSIGNMENT_HEAD_BYTES: usize = 256;
 /// Largest single task; real ones have a few kilobytes, and Linux takes no longer argument or
-/// variable. Its lists may take 24 times that while it is read. A larger one is dropped.
+/// variable. Its lists may take 24 times that while it is read. A larger one is refused.
 pub const TASK_MAX_BYTES: usize = 128 << 10;
 /// Most mounts, networks, secrets or configs of one task, each. A task with more is dropped.
 pub const TASK_MAX_LIST: usize = 1024;

@@ -31,10 +31,23 @@ pub struct Diff {
     pub configs: Vec<Config>,
     /// Tasks to remove; none of them is in `tasks`.
     pub removed_tasks: BTreeSet<TaskId>,
+    /// Tasks that can not be taken, and why; none of them is in `tasks` or `removed_tasks`.
+    pub refused_tasks: BTreeMap<TaskId, String>,
+    /// Tasks that were over before they came: neither news nor gone.
+    pub kept_tasks: BTreeSet<TaskId>,
     /// Tasks to start or update. Of two with one identifier the last counts.
     pub tasks: BTreeMap<TaskId, Task>,
     /// Name of the state after this message.
     pub results_in: String,
+}
+
+impl Diff {
+    /// Whether it says that this task is of this node.
+    pub(super) fn names(&self, id: &TaskId) -> bool {
+        self.tasks.contains_key(id)
+            || self.refused_tasks.contains_key(id)
+            || self.kept_tasks.contains(id)
+    }
 }
 
 /// A message that does not follow the last one.
@@ -63,6 +76,12 @@ pub fn read(last: Option<&str>, set: AssignmentSet) -> Result<Diff, Gap> {
             Change::RemoveTask(id) => {
                 diff.removed_tasks.insert(id);
             }
+            Change::RefuseTask { id, why } => {
+                diff.refused_tasks.insert(id, why);
+            }
+            Change::KeepTask(id) => {
+                diff.kept_tasks.insert(id);
+            }
             Change::UpdateSecret(secret) => diff.secrets.push(secret),
             Change::RemoveSecret(id) => diff.removed_secrets.push(id),
             Change::UpdateConfig(config) => diff.configs.push(config),
@@ -71,6 +90,8 @@ pub fn read(last: Option<&str>, set: AssignmentSet) -> Result<Diff, Gap> {
     }
     let updated = &diff.tasks;
     diff.removed_tasks.retain(|id| !updated.contains_key(id));
+    let removed = &diff.removed_tasks;
+    diff.refused_tasks.retain(|id, _| !updated.contains_key(id) && !removed.contains(id));
     Ok(diff)
 }
 

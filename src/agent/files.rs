@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, mem};
 
 use crate::{
     limits::{FILE_OVERHEAD_BYTES, FILES_MAX_BYTES},
-    model::{Config, ConfigId, Runtime, Secret, SecretId, Task, TaskId},
+    model::{Config, ConfigId, Runtime, Secret, SecretBytes, SecretId, Task, TaskId},
 };
 
 use super::assignments::Diff;
@@ -29,21 +29,27 @@ impl Files {
         for id in mem::take(&mut diff.removed_configs) {
             self.remove_config(&id);
         }
-        for secret in mem::take(&mut diff.secrets) {
+        for mut secret in mem::take(&mut diff.secrets) {
             self.remove_secret(&secret.id);
-            if self.charge(secret_bytes(&secret)) {
-                self.secrets.insert(secret.id.clone(), secret);
-            } else {
+            if !self.charge(secret_bytes(&secret)) {
                 log::warn!("no room for a secret; secret.id={}", secret.id);
+                secret.data = None;
+                if !self.charge(secret_bytes(&secret)) {
+                    continue;
+                }
             }
+            self.secrets.insert(secret.id.clone(), secret);
         }
-        for config in mem::take(&mut diff.configs) {
+        for mut config in mem::take(&mut diff.configs) {
             self.remove_config(&config.id);
-            if self.charge(config_bytes(&config)) {
-                self.configs.insert(config.id.clone(), config);
-            } else {
+            if !self.charge(config_bytes(&config)) {
                 log::warn!("no room for a config; config.id={}", config.id);
+                config.data = None;
+                if !self.charge(config_bytes(&config)) {
+                    continue;
+                }
             }
+            self.configs.insert(config.id.clone(), config);
         }
     }
 
@@ -117,11 +123,14 @@ impl Files {
 }
 
 fn secret_bytes(secret: &Secret) -> usize {
-    let text = secret.name.len() + secret.templating.len();
-    secret.data.expose().len() + text + FILE_OVERHEAD_BYTES
+    file_bytes(&secret.name, &secret.templating, secret.data.as_ref())
 }
 
 fn config_bytes(config: &Config) -> usize {
-    let text = config.name.len() + config.templating.len();
-    config.data.expose().len() + text + FILE_OVERHEAD_BYTES
+    file_bytes(&config.name, &config.templating, config.data.as_ref())
+}
+
+fn file_bytes(name: &str, templating: &str, data: Option<&SecretBytes>) -> usize {
+    let data = data.map_or(0, |data| data.expose().len());
+    name.len() + templating.len() + data + FILE_OVERHEAD_BYTES
 }

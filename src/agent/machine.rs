@@ -231,7 +231,7 @@ impl Agent {
     pub fn secrets_called(&self, name: &str) -> impl Iterator<Item = &SecretBytes> {
         let wanted = |task: &&Tracked| task.record().task.desired_state <= TaskState::Running;
         self.tasks.values().filter(wanted).flat_map(move |tracked| {
-            self.files.secrets_called(&tracked.record().task, name).map(|secret| &secret.data)
+            self.files.secrets_called(&tracked.record().task, name).filter_map(|s| s.data.as_ref())
         })
     }
 
@@ -337,7 +337,7 @@ impl Agent {
         let complete = diff.complete;
         self.files_known |= complete;
         let gone: Vec<TaskId> = if complete {
-            self.tasks.keys().filter(|id| !diff.tasks.contains_key(*id)).cloned().collect()
+            self.tasks.keys().filter(|id| !diff.names(id)).cloned().collect()
         } else {
             diff.removed_tasks.into_iter().collect()
         };
@@ -349,36 +349,58 @@ impl Agent {
         for task in diff.tasks.into_values() {
             self.assign(task, now);
         }
+        for (id, why) in diff.refused_tasks {
+            if !self.tasks.contains_key(&id) {
+                self.refuse(&id, why, now);
+            }
+        }
     }
 
     fn assign(&mut self, task: Task, now: Now) {
         let id = task.id.clone();
         if let Some(tracked) = self.tasks.get_mut(&id) {
             tracked.update(task);
-        } else if self.tasks.len() < TASKS_MAX {
+        } else if self.tasks.len() < TASKS_MAX || self.make_room(&task, now) {
             self.tasks.insert(id.clone(), Tracked::assigned(task));
+        } else if task.status.state.is_terminal() {
+            log::debug!("no room for a finished task; task.id={id}");
         } else {
-            self.refuse(&task, now);
+            let why = format!("this node holds {TASKS_MAX} tasks and takes no more");
+            self.refuse(&id, why, now);
         }
         self.advance(&id, now);
     }
 
-    /// There is no room for `task`: it is told so and forgotten. Should the report be lost, the
-    /// next complete set brings it again.
-    fn refuse(&mut self, task: &Task, now: Now) {
-        if task.status.state.is_terminal() || 2 * TASKS_MAX <= self.reporter.len() {
-            log::debug!("no room for a task; task.id={}", task.id);
+    /// Removes the task that has been over for longest, for one that is not over. Managers keep
+    /// finished tasks as history, five for each that runs.
+    fn make_room(&mut self, task: &Task, now: Now) -> bool {
+        if task.status.state.is_terminal() {
+            return false;
+        }
+        let over = self.tasks.values().filter(|tracked| tracked.is_over());
+        let oldest = over.map(Tracked::record).min_by_key(|record| record.status.at);
+        let Some(id) = oldest.map(|record| record.task.id.clone()) else { return false };
+        log::debug!("a finished task makes room; task.id={id}");
+        self.remove(&id, now);
+        true
+    }
+
+    /// This node can not take the task: it is told so and forgotten. Should the report be lost,
+    /// the next complete set brings it again.
+    fn refuse(&mut self, id: &TaskId, why: String, now: Now) {
+        log::warn!("task refused; task.id={id}: {why}");
+        if 2 * TASKS_MAX <= self.reporter.len() {
             return;
         }
         let status = TaskStatus {
             at: now.wall,
             state: TaskState::Rejected,
             message: "resolving controller failed".to_owned(),
-            err: format!("this node holds {TASKS_MAX} tasks and takes no more"),
+            err: why,
             container: None,
             ports: Vec::new(),
         };
-        self.emit(vec![Output::Report(task.id.clone(), status)]);
+        self.emit(vec![Output::Report(id.clone(), status)]);
     }
 
     fn remove(&mut self, id: &TaskId, now: Now) {

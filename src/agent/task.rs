@@ -174,6 +174,12 @@ impl Tracked {
         worth.then(|| Output::Report(self.record.task.id.clone(), self.record.status.clone()))
     }
 
+    /// Whether it has ended, and nothing is left to do for it.
+    pub(super) fn is_over(&self) -> bool {
+        let staying = matches!(self.removal, Removal::No);
+        staying && self.record.status.state.is_terminal() && self.step() == Step::Rest
+    }
+
     /// When a failed operation is tried again.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         match self.activity {

@@ -31,6 +31,15 @@ pub enum Change {
     UpdateTask(Box<Task>),
     /// A task to forget.
     RemoveTask(TaskId),
+    /// A task that this node can not take. One that it has already goes on.
+    RefuseTask {
+        /// Which.
+        id: TaskId,
+        /// Why, for its status.
+        why: String,
+    },
+    /// A task that was over before it came here. One that this node has stays as it is.
+    KeepTask(TaskId),
     /// A new or repeated secret.
     UpdateSecret(Secret),
     /// A secret that no task here needs any more.
@@ -48,8 +57,8 @@ pub struct Secret {
     pub id: SecretId,
     /// Its name.
     pub name: String,
-    /// Its content.
-    pub data: SecretBytes,
+    /// Its content; absent when this node has no room for it.
+    pub data: Option<SecretBytes>,
     /// `golang` when the content is a template; empty otherwise.
     pub templating: String,
 }
@@ -61,8 +70,8 @@ pub struct Config {
     pub id: ConfigId,
     /// Its name.
     pub name: String,
-    /// Its content.
-    pub data: SecretBytes,
+    /// Its content; absent when this node has no room for it.
+    pub data: Option<SecretBytes>,
     /// `golang` when the content is a template; empty otherwise.
     pub templating: String,
 }

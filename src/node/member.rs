@@ -12,6 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::Arc,
+    time::Instant,
 };
 
 use rustls::ClientConfig;
@@ -41,7 +42,7 @@ use crate::{
     agent::{Agent, Input, Outcome, Output, Start},
     ca::{Issued, PinnedRoot},
     config::Config,
-    limits::{DIAL_TIMEOUT, LINK_EVENTS_MAX, RENEWAL_TIMEOUT},
+    limits::{DIAL_TIMEOUT, LEAVE_PATIENCE, LINK_EVENTS_MAX, RENEWAL_TIMEOUT},
     model::{
         Availability, Identity, LinkLoss, NodeCertificate, NodeDescription, NodeId, NodeRecord,
         NodeRole, Runtime, TaskId, TaskRecord, TaskState, UnixTime, chain,
@@ -111,6 +112,8 @@ pub(super) struct Member<'a> {
     leaving: bool,
     /// Everybody who waits for that: none of them is told that it failed because of another.
     leavers: Vec<Question>,
+    /// Since when a task can not be removed while the node leaves.
+    stuck: Option<Instant>,
     last_error: Option<String>,
 }
 
@@ -202,6 +205,7 @@ impl<'a> Member<'a> {
             damaged,
             leaving: false,
             leavers: Vec::new(),
+            stuck: None,
             last_error: None,
         })
     }
@@ -279,6 +283,7 @@ impl<'a> Member<'a> {
                 let (task, op, settlement) = self.performer.settled(*settled);
                 if let Outcome::Temporary(reason) = &settlement.outcome {
                     self.complain(format!("task {task}: {reason}; trying again"));
+                    self.give_up_leaving(&task, reason);
                 }
                 self.tell(Input::Settled { task, op, settlement });
             }
@@ -543,6 +548,30 @@ impl<'a> Member<'a> {
                 Response::Failed(self.last_error.clone().unwrap_or_default())
             }
             Err(error) => Response::Refused(chain(&error)),
+        }
+    }
+
+    /// Tells whoever waits for the node to leave that a task is in the way, once it was for
+    /// [`LEAVE_PATIENCE`]. The identity stays until the last task is gone: without it nobody would
+    /// know what is to be removed.
+    fn give_up_leaving(&mut self, task: &TaskId, reason: &str) {
+        if !self.leaving {
+            return;
+        }
+        let now = clock().mono;
+        if now.saturating_duration_since(*self.stuck.get_or_insert(now)) < LEAVE_PATIENCE {
+            return;
+        }
+        let left: Vec<_> = self.agent.borrow().records().map(|r| r.task.id.to_string()).collect();
+        let response = Response::Failed(format!(
+            "this node takes no more work, but can not leave yet: task {task}: {reason}. Left: {}. \
+             The agent keeps trying and forgets the identity when they are gone; find out what \
+             holds them, then ask again: edgeagent leave",
+            left.join(", ")
+        ));
+        self.stuck = None;
+        for question in self.leavers.drain(..) {
+            let _unheard = question.answer.try_send(response.clone());
         }
     }
 

@@ -8,6 +8,7 @@
 //! | [`token`] | another join token for a member |
 //! | `member` | the loop of a joined node |
 //! | `perform` | operations on tasks: image, spec and shim put together |
+//! | `pulls` | the image of a task |
 //! | `images` | what tasks need of the image store, and when it is tidied |
 //! | `attach` | a task's place on the network |
 //! | `publish` | answers to `docker service logs` |
@@ -26,6 +27,7 @@ mod member;
 mod notify;
 mod perform;
 mod publish;
+mod pulls;
 pub mod token;
 mod waiting;
 
@@ -48,10 +50,7 @@ use self::{
     notify::Supervisor,
     waiting::Outsider,
 };
-pub(crate) use self::{
-    perform::{pull_request, sweep},
-    waiting::settle,
-};
+pub(crate) use self::{perform::sweep, pulls::pull_request, waiting::settle};
 use crate::{
     ca::{Issued, PinnedRoot, key_fingerprint},
     config::Config,

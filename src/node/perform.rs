@@ -22,18 +22,17 @@ use smol::{
 };
 
 use super::{
-    attach, clock,
+    attach,
     control::{PullReport, StaleImage},
-    devices, images, make_private_dir,
+    devices, images, make_private_dir, pulls,
 };
 use crate::{
     agent::{Agent, Op, Outcome, Settlement},
     config::Config,
-    image::{self, FetchEvent, FetchRequest, Reference, Store, What},
-    limits::PULLED_MAX,
+    image::Store,
     model::{
         ContainerId, ContainerStatus, Exit, Health, HealthStatus, LocalImage, Platform, PortConfig,
-        PullPolicy, Runtime, SecretBytes, Task, TaskId, chain,
+        Task, TaskId, chain,
     },
     net::{self, Lease, Network},
     shim::{self, Program, Shim},
@@ -92,7 +91,7 @@ pub(super) struct Context {
 
 impl Context {
     /// Something was pulled or removed.
-    fn tidy(&self) {
+    pub(super) fn tidy(&self) {
         // One request that waits is enough.
         let _asked_already = self.tidy.try_send(());
     }
@@ -245,7 +244,7 @@ fn settle(controller: &Controller, outcome: Outcome) -> Settlement {
 fn resolve(context: &Context, task: &Task) -> Outcome {
     let checked = spec::check(task, &context.facts.borrow()).map_err(|error| chain(&error));
     let admitted = checked.and_then(|()| {
-        let name = reference(task)?;
+        let name = pulls::reference(task)?;
         let by_digest = name.digest().is_some() || name.image_id().is_some();
         spec::admit_image(&context.config.policy, &name.canonical(), by_digest)
             .map_err(|error| error.to_string())
@@ -260,7 +259,7 @@ async fn prepare(context: &Context, task: &Task, controller: &mut Controller) ->
     if let Err(reason) = attach::check(context, task) {
         return Outcome::Fatal(reason);
     }
-    let image = match ensure_image(context, task).await {
+    let image = match pulls::ensure_image(context, task).await {
         Ok(image) => image,
         Err(reason) => return Outcome::Fatal(reason),
     };
@@ -291,7 +290,7 @@ async fn equip(context: &Context, task: &Task, controller: &mut Controller) -> O
         Err(reason) => return Outcome::Temporary(reason),
     }
     // Prepared before the agent was restarted; or pruned since.
-    let prepared = controller.image.take().or_else(|| local(context, task));
+    let prepared = controller.image.take().or_else(|| pulls::local(context, task));
     let whole = prepared.filter(|image| image.layers.iter().all(|layer| layer.exists()));
     let whole = match whole {
         Some(image) => images::sound(context, image).await,
@@ -299,7 +298,7 @@ async fn equip(context: &Context, task: &Task, controller: &mut Controller) -> O
     };
     let image = match whole {
         Some(image) => Ok(image),
-        None => ensure_image(context, task).await,
+        None => pulls::ensure_image(context, task).await,
     };
     match image {
         Ok(image) => {
@@ -496,14 +495,9 @@ fn find_shim(context: &Context, task: &Task, controller: &mut Controller) -> Res
     let network = context.network.borrow();
     controller.ports = network.of(&task.id).map(Lease::status).unwrap_or_default();
     if controller.image.is_none() {
-        controller.image = local(context, task);
+        controller.image = pulls::local(context, task);
     }
     Ok(true)
-}
-
-/// The image of a task as it is here, whoever has a newer one.
-fn local(context: &Context, task: &Task) -> Option<LocalImage> {
-    reference(task).ok().and_then(|name| find(context, &name))
 }
 
 fn no_container(task: &Task) -> Outcome {
@@ -597,153 +591,13 @@ fn exit_outcome(exit: &Exit) -> Outcome {
     }
 }
 
-fn reference(task: &Task) -> Result<Reference, String> {
-    let text = spec::image(task).map_err(|error| chain(&error))?;
-    Reference::parse(text).map_err(|error| chain(&error))
-}
-
-fn find(context: &Context, name: &Reference) -> Option<LocalImage> {
-    match context.store.find(name) {
-        Ok(image) => image,
-        Err(error) => {
-            log::warn!("cannot look for image {name}: {}", chain(&error));
-            None
-        }
-    }
-}
-
-/// The image of a task, pulled when it must be (executor.md §6): one that is named by digest and
-/// is here is used as it is; a tag is always asked for unless the operator says otherwise, and
-/// what is here serves when that fails.
-async fn ensure_image(context: &Context, task: &Task) -> Result<LocalImage, String> {
-    let name = reference(task)?;
-    let local = match find(context, &name) {
-        Some(image) => images::sound(context, image).await,
-        None => None,
-    };
-    let immutable = name.digest().is_some() || name.image_id().is_some();
-    let policy = context.config.pull_policy;
-    if (immutable || policy != PullPolicy::Always)
-        && let Some(image) = local
-    {
-        return Ok(image);
-    }
-    if policy == PullPolicy::Never {
-        return Err(format!("No such image: {name}, and pull-policy is never"));
-    }
-    let failure = ask(context, task, &name).await;
-    match (find(context, &name), failure) {
-        (Some(image), None) => {
-            context.stale.borrow_mut().remove(&name.to_string());
-            Ok(image)
-        }
-        (Some(image), Some(reason)) => {
-            log::warn!("using the local image {name}, it may be stale: {reason}");
-            remember(&mut context.stale.borrow_mut(), name.to_string(), reason);
-            Ok(image)
-        }
-        (None, Some(reason)) => Err(format!("No such image: {name}: {reason}")),
-        (None, None) => Err(format!("No such image: {name}")),
-    }
-}
-
-/// Pulls an image, or shares the outcome of a pull that began after this was asked for. Returns
-/// what went wrong.
-async fn ask(context: &Context, task: &Task, name: &Reference) -> Option<String> {
-    let asked = clock().mono;
-    // The semaphore is never closed.
-    let _turn = context.pulling.acquire().await;
-    let key = name.to_string();
-    if let Some((at, failure)) = context.pulled.borrow().get(&key)
-        && asked <= *at
-    {
-        return failure.clone();
-    }
-    let failure = pull(context, task, name).await.err();
-    if failure.is_none() {
-        context.tidy();
-    }
-    remember(&mut context.pulled.borrow_mut(), key, (clock().mono, failure.clone()));
-    failure
-}
-
-/// Only what happened a moment ago matters, so a full map is emptied.
-fn remember<T>(map: &mut BTreeMap<String, T>, key: String, value: T) {
-    if PULLED_MAX <= map.len() {
-        map.clear();
-    }
-    map.insert(key, value);
-}
-
-async fn pull(context: &Context, task: &Task, name: &Reference) -> Result<(), String> {
-    let auth = match &task.runtime {
-        Runtime::Container(spec) => spec.registry_auth.clone(),
-        Runtime::Attachment | Runtime::Generic { .. } | Runtime::Unknown => SecretBytes::default(),
-    };
-    let request = pull_request(&context.config, &context.platform, name, auth);
-    let _shown = Shown::new(context, name);
-    fetch(context, request).await
-}
-
-/// A pull that `status` shows; dropped when it ends or is cancelled.
-struct Shown<'a>(&'a Context);
-
-impl<'a> Shown<'a> {
-    fn new(context: &'a Context, name: &Reference) -> Self {
-        let image = name.to_string();
-        *context.pull.borrow_mut() = Some(PullReport { image, ..PullReport::default() });
-        Self(context)
-    }
-}
-
-impl Drop for Shown<'_> {
-    fn drop(&mut self) {
-        *self.0.pull.borrow_mut() = None;
-    }
-}
-
-/// A request to pull `name`.
-pub(crate) fn pull_request(
-    config: &Config,
-    platform: &Platform,
-    name: &Reference,
-    auth: SecretBytes,
-) -> FetchRequest {
-    FetchRequest {
-        store: config.data_root.join("images"),
-        additional_stores: config.images.additional_stores.clone(),
-        quota_bytes: config.images.quota_bytes,
-        platform: platform.clone(),
-        what: What::Pull {
-            reference: name.to_string(),
-            auth,
-            registries: config.registries.clone(),
-        },
-    }
-}
-
-async fn fetch(context: &Context, request: FetchRequest) -> Result<(), String> {
-    let mut fetch =
-        image::fetch(context.program.path(), &request).map_err(|error| chain(&error))?;
-    while let Some(event) = fetch.next().await {
-        match event {
-            FetchEvent::Progress { done, total } => {
-                if let Some(pull) = context.pull.borrow_mut().as_mut() {
-                    (pull.done_bytes, pull.total_bytes) = (done, total);
-                }
-            }
-            FetchEvent::Done { .. } => return Ok(()),
-            FetchEvent::Failed { message, .. } => return Err(message),
-        }
-    }
-    Err(String::from("the process that pulls it was killed"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::clock, *};
+    use crate::image;
     use crate::model::{
-        ContainerSpec, DnsConfig, NodeId, ResourceLimits, ServiceId, TaskState, TaskStatus,
+        ContainerSpec, DnsConfig, NodeId, PullPolicy, ResourceLimits, Runtime, ServiceId,
+        TaskState, TaskStatus,
     };
 
     /// Operations on a scratch folder; none without the right to mount.
@@ -823,7 +677,7 @@ mod tests {
         let mut task = task();
         let image = String::from("registry.invalid/x:1");
         task.runtime = Runtime::Container(ContainerSpec { image, ..ContainerSpec::default() });
-        let reason = future::block_on(ensure_image(&context, &task)).unwrap_err();
+        let reason = future::block_on(pulls::ensure_image(&context, &task)).unwrap_err();
         assert_eq!(reason, "No such image: registry.invalid/x:1, and pull-policy is never");
         fs::remove_dir_all(context.config.data_root.parent().unwrap()).unwrap();
     }

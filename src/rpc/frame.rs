@@ -28,14 +28,23 @@ pub enum FrameError {
 pub struct FrameReader {
     limit: usize,
     head: heapless::Vec<u8, HEAD>,
+    /// Bytes of the message that were handed out as parts.
+    read: usize,
     body: Zeroizing<Vec<u8>>,
+}
+
+/// A part of a message.
+pub(super) struct Part<'a> {
+    pub(super) bytes: &'a [u8],
+    /// The next one is of another message.
+    pub(super) last: bool,
 }
 
 impl FrameReader {
     /// Takes messages of up to `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit, head: heapless::Vec::new(), body: Zeroizing::new(Vec::new()) }
+        Self { limit, head: heapless::Vec::new(), read: 0, body: Zeroizing::new(Vec::new()) }
     }
 
     /// Takes bytes off the front of `piece` until a message is complete or the piece is used up.
@@ -44,6 +53,19 @@ impl FrameReader {
     /// # Errors
     /// [`FrameError`]; the stream is of no use after that.
     pub fn take(&mut self, piece: &mut &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, FrameError> {
+        let Some(part) = self.part(piece)? else { return Ok(None) };
+        append(&mut self.body, part.bytes, self.limit);
+        Ok(part.last.then(|| mem::take(&mut self.body)))
+    }
+
+    /// Takes what belongs to one message off the front of `piece`; nothing when there is none.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(super) fn part<'a>(
+        &mut self,
+        piece: &mut &'a [u8],
+    ) -> Result<Option<Part<'a>>, FrameError> {
         while let Some((byte, rest)) = piece.split_first() {
             // A push fails only on a full head, which is checked below.
             if self.head.push(*byte).is_err() {
@@ -64,22 +86,16 @@ impl FrameReader {
         if self.limit < length {
             return Err(FrameError::TooLarge { bytes, limit: self.limit });
         }
-        let missing = length.saturating_sub(self.body.len());
-        let (part, rest) = piece.split_at_checked(missing).unwrap_or((*piece, &[]));
-        let needed = self.body.len() + part.len();
-        if self.body.capacity() < needed {
-            // A vector that grows by itself leaves its content behind.
-            let mut wider = Zeroizing::new(Vec::with_capacity(length.min(2 * needed)));
-            wider.extend_from_slice(&self.body);
-            self.body = wider;
-        }
-        self.body.extend_from_slice(part);
+        let missing = length.saturating_sub(self.read);
+        let (bytes, rest) = piece.split_at_checked(missing).unwrap_or((*piece, &[]));
         *piece = rest;
-        if self.body.len() < length {
-            return Ok(None);
+        self.read += bytes.len();
+        let last = self.read == length;
+        if last {
+            self.head.clear();
+            self.read = 0;
         }
-        self.head.clear();
-        Ok(Some(mem::take(&mut self.body)))
+        Ok(Some(Part { bytes, last }))
     }
 
     /// Whether no message has begun.
@@ -87,6 +103,18 @@ impl FrameReader {
     pub fn is_between(&self) -> bool {
         self.head.is_empty()
     }
+}
+
+/// Puts `bytes` behind what may be secret and becomes `limit` bytes at most: a vector that grows by
+/// itself leaves its content behind.
+pub(super) fn append(buffer: &mut Zeroizing<Vec<u8>>, bytes: &[u8], limit: usize) {
+    let needed = buffer.len() + bytes.len();
+    if buffer.capacity() < needed {
+        let mut wider = Zeroizing::new(Vec::with_capacity(limit.min(2 * needed).max(needed)));
+        wider.extend_from_slice(buffer);
+        *buffer = wider;
+    }
+    buffer.extend_from_slice(bytes);
 }
 
 /// Puts the head before a message, which [`crate::limits::REQUEST_MAX_BYTES`] bounds.

@@ -172,6 +172,14 @@ impl Incoming {
 
     /// The next message; nothing when the manager ended the stream with `OK`.
     pub(super) async fn next(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, CallError> {
+        self.read(|frames, piece| Ok(frames.take(piece)?)).await
+    }
+
+    /// What `take` makes of the next message, which it gets in pieces as they come.
+    pub(super) async fn read<T>(
+        &mut self,
+        mut take: impl FnMut(&mut FrameReader, &mut &[u8]) -> Result<Option<T>, CallError>,
+    ) -> Result<Option<T>, CallError> {
         loop {
             let body = match &mut self.state {
                 State::Headers(response) => {
@@ -187,7 +195,7 @@ impl Incoming {
             };
             let mut rest = &*self.piece;
             let before = rest.len();
-            let message = self.reader.take(&mut rest)?;
+            let message = take(&mut self.reader, &mut rest)?;
             let read = before - rest.len();
             // What was read may be sent again: this is the back-pressure on the manager.
             drop(self.piece.split_to(read));

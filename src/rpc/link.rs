@@ -21,7 +21,7 @@ use smol::{
 };
 
 use super::{
-    assignments::assignments,
+    assignments::SetReader,
     channel::{Channel, decode},
     convert,
     error::{CallError, Code},
@@ -255,12 +255,10 @@ impl Session {
             let follow = async {
                 let mut stream =
                     self.client.server_stream(path, &self.named(), ASSIGNMENTS_MAX_BYTES).await?;
+                let mut sets = SetReader::default();
                 loop {
-                    let data = stream.next().await?.ok_or(CallError::Closed)?;
-                    let set = assignments(&data)?;
-                    // The message is as large as the set: let go of it before waiting.
-                    drop(data);
-                    self.tell(LinkEvent::Assignments(set)).await?;
+                    let set = stream.read(|frames, piece| sets.take(frames, piece)).await?;
+                    self.tell(LinkEvent::Assignments(set.ok_or(CallError::Closed)?)).await?;
                 }
             };
             // The order to open it anew comes first, so that no message of the old stream

@@ -98,7 +98,7 @@ pub struct SessionRequest {
     #[prost(bytes = "vec", tag = "2")]
     pub session_id: ::prost::alloc::vec::Vec<u8>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct SessionMessage {
     #[prost(bytes = "vec", tag = "1")]
@@ -409,6 +409,20 @@ pub struct Task {
     pub log_driver: ::core::option::Option<Driver>,
     #[prost(message, repeated, tag = "15")]
     pub assigned_generic_resources: ::prost::alloc::vec::Vec<GenericResource>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct TaskHead {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "9")]
+    pub status: ::core::option::Option<StatusHead>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct StatusHead {
+    #[prost(int32, tag = "2")]
+    pub state: i32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]

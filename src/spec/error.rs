@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::template::TemplateError;
+use crate::limits::FILES_MAX_BYTES;
 
 /// Why a task can not become a bundle. The texts reach the operator through `docker service ps`;
 /// where Docker has a text of its own, it is that one.
@@ -49,6 +50,13 @@ pub enum SpecError {
     },
     /// A secret or config has not arrived at this node.
     NotFound {
+        /// `secret` or `config`.
+        kind: &'static str,
+        /// Its identifier.
+        id: String,
+    },
+    /// A secret or config was left out, see [`FILES_MAX_BYTES`].
+    NoRoom {
         /// `secret` or `config`.
         kind: &'static str,
         /// Its identifier.
@@ -103,6 +111,12 @@ impl fmt::Display for SpecError {
             Self::NotFound { kind, id } => {
                 write!(f, "unable to get {kind} from {kind} store: {kind} {id} not found")
             }
+            Self::NoRoom { kind, id } => write!(
+                f,
+                "{kind} {id} is left out: this node holds at most {} kB of secrets and configs in \
+                 all: give it fewer or smaller ones",
+                FILES_MAX_BYTES / 1024
+            ),
             Self::Cpus { available } => write!(
                 f,
                 "range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available"
@@ -129,6 +143,7 @@ impl core::error::Error for SpecError {
             | Self::Unsupported { .. }
             | Self::Invalid { .. }
             | Self::NotFound { .. }
+            | Self::NoRoom { .. }
             | Self::Cpus { .. }
             | Self::NotAdmitted { .. }
             | Self::NoMemoryController

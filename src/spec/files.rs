@@ -47,8 +47,8 @@ pub(super) fn build(
         let file = file(target, "/run/secrets", "secret")?;
         if let Files::Given { secret, .. } = files {
             let found = secret(&reference.id).ok_or_else(|| missing("secret", &reference.id))?;
-            let content =
-                Content { kind: "secret", data: &found.data, templating: &found.templating };
+            let data = found.data.as_ref().ok_or_else(|| no_room("secret", &reference.id))?;
+            let content = Content { kind: "secret", data, templating: &found.templating };
             let data = content.expanded(&reference.id, task, spec, env, files)?;
             built.push(BundleFile { data, ..file });
         }
@@ -58,8 +58,8 @@ pub(super) fn build(
         let file = file(target, "/", "config")?;
         if let Files::Given { config, .. } = files {
             let found = config(&reference.id).ok_or_else(|| missing("config", &reference.id))?;
-            let content =
-                Content { kind: "config", data: &found.data, templating: &found.templating };
+            let data = found.data.as_ref().ok_or_else(|| no_room("config", &reference.id))?;
+            let content = Content { kind: "config", data, templating: &found.templating };
             let data = content.expanded(&reference.id, task, spec, env, files)?;
             built.push(BundleFile { data, ..file });
         }
@@ -113,13 +113,13 @@ impl Content<'_> {
         }
         let secret = |name: &str| match files {
             Files::Given { secret, .. } => {
-                by_target(&spec.secrets, name).and_then(secret).map(|found| found.data.clone())
+                by_target(&spec.secrets, name).and_then(secret).and_then(|found| found.data.clone())
             }
             Files::Unchecked => None,
         };
         let config = |name: &str| match files {
             Files::Given { config, .. } => {
-                by_target(&spec.configs, name).and_then(config).map(|found| found.data.clone())
+                by_target(&spec.configs, name).and_then(config).and_then(|found| found.data.clone())
             }
             Files::Unchecked => None,
         };
@@ -143,4 +143,8 @@ fn by_target<'a, Id>(references: &'a [FileReference<Id>], name: &str) -> Option<
 
 fn missing(kind: &'static str, id: &impl fmt::Display) -> SpecError {
     SpecError::NotFound { kind, id: id.to_string() }
+}
+
+fn no_room(kind: &'static str, id: &impl fmt::Display) -> SpecError {
+    SpecError::NoRoom { kind, id: id.to_string() }
 }

@@ -303,7 +303,7 @@ fn secrets_appear_where_they_should_and_only_when_known() {
     let with = |target| task(ContainerSpec { secrets: vec![file(target)], ..Default::default() });
     let container = ContainerId::new("c").unwrap();
     let text = b"{{.Task.Slot}}{{.Node.Hostname}}".to_vec();
-    let data = SecretBytes::new(text);
+    let data = Some(SecretBytes::new(text));
     let secret = Secret { id: id.clone(), name: "n".into(), data, templating: "golang".into() };
     let known = |_: &SecretId| Some(&secret);
     let files = Files::Given { secret: &known, config: &|_| None };

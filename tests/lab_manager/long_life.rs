@@ -255,7 +255,8 @@ fn a_new_join_token_comes_as_a_secret() {
 
 #[test]
 fn a_manager_that_dies_is_told_in_a_sentence_of_ours() {
-    let mut lab = Lab::start("death", &["--heartbeat", "1s"]);
+    // The lab gives up after three periods, later than we do after 5 s without an answer.
+    let mut lab = Lab::start("death", &["--heartbeat", "4s"]);
     let agent = Agent::member("edge-death", &lab);
     lab.restart();
     let error = wait_for("the loss to be told", SOON, || {

@@ -12,6 +12,7 @@ mod engine;
 mod evil;
 mod long_life;
 mod machine;
+mod operator;
 mod provisioning;
 mod secrets;
 mod services;

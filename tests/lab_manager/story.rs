@@ -79,6 +79,96 @@ fn s01_the_lab_opens_one_port_and_every_address_only_when_told() {
     assert!(any.addr.starts_with("0.0.0.0:"), "{}", any.addr);
 }
 
+/// Sockets by which somebody could come in, of everything in the device's network namespace.
+fn listening(wire: &Wire) -> Vec<String> {
+    let read = |file: &str| capture(wire.command("cat").arg(file)).ok();
+    let mut found = Vec::new();
+    for (name, state) in [("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")] {
+        let text = read(&format!("/proc/net/{name}"));
+        let open =
+            text.lines().skip(1).filter(|line| line.split_whitespace().nth(3) == Some(state));
+        found.extend(open.map(|line| format!("{name}: {line}")));
+    }
+    for name in ["raw", "raw6", "packet", "udplite", "udplite6"] {
+        // Not every kernel has all.
+        let text = capture(wire.command("cat").arg(format!("/proc/net/{name}"))).out;
+        found.extend(text.lines().skip(1).map(|line| format!("{name}: {line}")));
+    }
+    let text = read("/proc/net/unix");
+    let open = text
+        .lines()
+        .filter(|line| line.split_whitespace().nth(7).is_some_and(|p| p.starts_with('@')));
+    found.extend(open.map(|line| format!("abstract unix: {line}")));
+    found
+}
+
+#[test]
+fn s01_a_worker_never_listens_in_any_state() {
+    if !is_root() {
+        return;
+    }
+    let wire = Wire::new("s01");
+    let bind = format!("{}:0", wire.manager());
+    let validity = Duration::from_secs(8);
+    let options = ["--heartbeat", "1s", "--cert-validity", "8s"];
+    let lab = Lab::start_in(Some(&wire.there), &bind, "s01-worker", &options);
+    let mut agent = Agent::inside("edge-s01", &wire);
+    let mut seen = Vec::new();
+    let mut look = |state: &str| {
+        let found = listening(&wire);
+        assert!(found.is_empty(), "{state}: {found:#?}");
+        seen.push(state.to_owned());
+    };
+    // The look sees what listens.
+    let script = "socket(S, 2, 1, 0); listen(S, 1) or die; socket(U, 1, 1, 0); \
+                  bind(U, pack('Sa*', 1, \"\\0here\")) or die; print \"up\\n\"; close STDOUT; sleep 99";
+    let mut listener =
+        wire.command("perl").args(["-e", script]).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_to_string(&mut listener.stdout.take().unwrap(), &mut String::new())
+        .unwrap();
+    assert_eq!(listening(&wire).len(), 2, "{:?}", listening(&wire));
+    end(listener);
+
+    agent.start();
+    agent.await_state("not-joined", SOON);
+    look("fresh");
+    agent.join(&lab).ok();
+    agent.await_state("ready", SOON);
+    look("joined");
+    agent.load_image();
+    lab.run(&[
+        "service", "create", "--name", "quiet", "--mode", "global", "demo:1", "sleep", "999",
+    ]);
+    lab.await_running("quiet", 1);
+    look("running");
+    let logs = lab.run(&["service", "logs", "quiet"]);
+    assert_eq!(logs, "");
+    lab.run(&["node", "update", "--availability", "drain", "edge-s01"]);
+    wait_for("the node to be drained", SOON, || {
+        look("draining");
+        let tasks = agent.cli(&["ps", "--json"]).out;
+        if tasks.contains("running") { Err(tasks) } else { Ok(()) }
+    });
+    // Asleep until its certificate has ended, and no longer let in.
+    agent.kill();
+    thread::sleep(validity + Duration::from_secs(1));
+    lab.run(&["evil", "sign-never"]);
+    agent.start();
+    let status = agent.await_state("pending-approval", SOON);
+    assert!(status["reason"].as_str().unwrap().contains("expired"), "{status}");
+    look("expired");
+    lab.run(&["evil", "none"]);
+    agent.await_state("ready", SOON);
+    let (status, _) = agent.status();
+    lab.run(&["node", "rm", "--force", status["node_id"].as_str().unwrap()]);
+    agent.await_state("removed", SOON);
+    look("removed");
+    agent.cli(&["leave"]).ok();
+    agent.await_state("not-joined", SOON);
+    look("left");
+    assert!(7 <= seen.len(), "{seen:?}");
+}
+
 #[test]
 fn s02_without_a_token_nothing_is_sent() {
     if !is_root() {

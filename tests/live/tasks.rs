@@ -103,8 +103,10 @@ fn what_is_not_done_yet_is_rejected_with_a_reason() {
     let Some(world) = world() else { return };
     let agent = world.agent();
     let image = world.images.busybox.as_str();
+    let nfs = "type=volume,source=v,target=/v,volume-driver=local,volume-opt=type=nfs,\
+               volume-opt=device=:/x,volume-opt=o=addr=192.0.2.1";
     for (name, word, words) in
-        [("health", "health", &["--health-cmd", "true"][..]), ("tty", "tty", &["--tty"])]
+        [("nfs", "nfs", &["--mount", nfs][..]), ("log-tag", "tag", &["--log-opt", "tag=x"])]
     {
         let mut all = words.to_vec();
         all.extend([image, "sleep", "1000"]);
@@ -225,7 +227,7 @@ fn a_container_sees_what_its_service_says() {
         ("newprivs", "0"),
         ("seccomp", "2"),
         ("pid", "1"),
-        ("links", "lo "),
+        ("links", "eth0 lo "),
     ] {
         assert_eq!(seen.get(key), Some(&value), "{key}\n{out}{err}");
     }

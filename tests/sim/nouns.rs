@@ -52,7 +52,7 @@ pub(crate) fn secret(id: &str, content: &str) -> Change {
     Change::UpdateSecret(Secret {
         id: SecretId::new(id).unwrap(),
         name: "password".into(),
-        data: SecretBytes::new(content.as_bytes().to_vec()),
+        data: Some(SecretBytes::new(content.as_bytes().to_vec())),
         templating: String::new(),
     })
 }

@@ -335,7 +335,8 @@ fn secrets_are_for_tasks_that_name_them_and_their_own_come_first() {
     let s1 = SecretId::new("s1").unwrap();
     let (t1, t2) = (id("t1"), id("t2"));
     let content = |desk: &Desk, task| {
-        desk.agent.secret(task, &s1).map(|s| String::from_utf8_lossy(s.data.expose()).into_owned())
+        let data = desk.agent.secret(task, &s1).and_then(|secret| secret.data.as_ref());
+        data.map(|data| String::from_utf8_lossy(data.expose()).into_owned())
     };
     let changes = vec![
         update(secretive("t1", TaskState::Running)),

@@ -176,9 +176,9 @@ fn change(who: u8, how: u8, more: u8) -> Option<Change> {
     let (name, templating) = (String::new(), String::new());
     Some(match who % 8 {
         0 => Change::RemoveTask(task),
-        1 => Change::UpdateSecret(Secret { id: secret, name, data, templating }),
+        1 => Change::UpdateSecret(Secret { id: secret, name, data: Some(data), templating }),
         2 => Change::RemoveSecret(secret),
-        3 => Change::UpdateConfig(Config { id: config, name, data, templating }),
+        3 => Change::UpdateConfig(Config { id: config, name, data: Some(data), templating }),
         4 => Change::RemoveConfig(config),
         _ => {
             let state = |number: u8| TaskState::ALL.get(usize::from(number) % 14).copied();
