@@ -190,7 +190,7 @@ pub(super) const CASES: &[Case] = &[
     ]),
     ending("ulimit-too-high", &["--ulimit", "nofile=2000000000"], &["true"])
         .meant(&[("task: error ", "ours names the limit by its number")]),
-    ending("limit-memory-small", &["--limit-memory", "1M"], &["true"]),
+    ending("limit-memory-small", &["--limit-memory", "5M"], &["true"]).meant(&[("task: message ", "refused before the image is fetched")]),
     ending("limit-cpu-many", &["--limit-cpu", "1000"], &["true"])
         .meant(&[("task: error ", "older Docker begins this text with a capital letter")]),
     ending("host-name-bad", &["--hostname", "under_score"], &["true"]),

@@ -9,7 +9,6 @@ part() { name=$1; shift; "$@" 2>&1 | sed "s|^|$name: |"; }
 unnumbered() { sed -E -e 's/(pipe|socket|anon_inode|mnt|net|uts|ipc|pid|cgroup):\[[0-9]+\]/\1/'; }
 # Field 1 of a line names a file; its content follows, in one line.
 values() { for f in "$@"; do [ -e "$f" ] && echo "$f $(cat "$f" 2>&1 | sed 's/^cat: [^:]*: //' | tr '\n' '|')"; done; }
-open_files() { for f in /proc/1/fd/*; do [ -L "$f" ] && echo "${f##*/} $(readlink "$f") $(stat -L -c '%A %u:%g %t,%T' "$f")"; done | unnumbered; }
 mounts() {
     # Place, kind, options of mount, propagation (without the number of the peer group; only of bind mounts, for
     # runc leaves the root and volumes slaves of the host's, and ours are private) and options of the file system without those that name the engine's folders or depend on the machine's memory.
@@ -56,7 +55,10 @@ part proc values /proc/1/coredump_filter /proc/1/timerslack_ns /proc/1/loginuid 
     /proc/1/setgroups /proc/1/personality
 part tty tty
 [ -t 0 ] && part tty stty -a
-part open open_files
+# Through a file: the pipes of a shell that is the first process would be among what it has open.
+find /proc/1/fd -mindepth 1 -exec stat -c %N {} + -exec stat -L -c '%n %A %u:%g %t,%T' {} + > /dev/shm/open 2>&1
+part open unnumbered < /dev/shm/open
+rm /dev/shm/open
 case $(readlink /proc/1/fd/0) in /dev/null) part stdin sh -c 'head -c 1 < /proc/1/fd/0 2>&1 | wc -c' ;; esac
 part mount mounts
 part dev sh -c 'find /dev -xdev -exec stat -c "%A %u:%g %t,%T %N" {} + | sed -e "s|/dev/pts/[0-9]*|/dev/pts/N|" | sort'
