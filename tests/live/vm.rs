@@ -39,9 +39,7 @@ fn a_device_joins_works_and_survives_a_power_cut(board: Board, machine: &str) {
     device.boot();
     world.manager.await_node(&name, "ready", SOON);
     let id = node_id(&world, &name);
-    if false {
-        assert_eq!(device.sh("ls /etc/edgeagent"), "agent.json", "the join file is used up");
-    }
+    assert_eq!(device.sh("ls /etc/edgeagent"), "agent.json", "the join file is used up");
     let service = runs(&world, &device, board, machine);
 
     device.cut_power();
