@@ -103,7 +103,7 @@ fn what_is_not_done_yet_is_rejected_with_a_reason() {
     let Some(world) = world() else { return };
     let agent = world.agent();
     let image = world.images.busybox.as_str();
-    let nfs = "type=volume,source=v,target=/v,volume-driver=local,volume-opt=type=nfs,\
+    let nfs = "type=volume,source=shared,target=/v,volume-driver=local,volume-opt=type=nfs,\
                volume-opt=device=:/x,volume-opt=o=addr=192.0.2.1";
     for (name, word, words) in
         [("nfs", "nfs", &["--mount", nfs][..]), ("log-tag", "tag", &["--log-opt", "tag=x"])]
