@@ -105,9 +105,8 @@ fn what_is_not_done_yet_is_rejected_with_a_reason() {
     let image = world.images.busybox.as_str();
     let nfs = "type=volume,source=shared,target=/v,volume-driver=local,volume-opt=type=nfs,\
                volume-opt=device=:/x,volume-opt=o=addr=192.0.2.1";
-    for (name, word, words) in
-        [("nfs", "nfs", &["--mount", nfs][..]), ("log-tag", "tag", &["--log-opt", "tag=x"])]
-    {
+    let tag = ["--log-driver", "json-file", "--log-opt", "tag=x"];
+    for (name, word, words) in [("nfs", "nfs", &["--mount", nfs][..]), ("tag", "tag", &tag)] {
         let mut all = words.to_vec();
         all.extend([image, "sleep", "1000"]);
         let task = ended(&world, agent.name(), name, "rejected", &all);

@@ -23,7 +23,7 @@ fn a_full_disk_is_said_and_the_pull_goes_on_when_there_is_room() {
     let scratch = Scratch::new("full");
     let data = scratch.path("data");
     fs::create_dir(&data).unwrap();
-    run("mount", &["-t", "tmpfs", "-o", "size=8m", "none", data.to_str().unwrap()]);
+    run("mount", &["-t", "tmpfs", "-o", "size=24m", "none", data.to_str().unwrap()]);
     let config = scratch.path("agent.json");
     let text = serde_json::json!({"data-root": data, "exec-root": scratch.path("run")});
     fs::write(&config, text.to_string()).unwrap();
@@ -32,7 +32,7 @@ fn a_full_disk_is_said_and_the_pull_goes_on_when_there_is_room() {
         command.args(["--config", config.to_str().unwrap(), "image"]).args(words);
         command.output().unwrap()
     };
-    let (first, second) = (Image::new(&[3 * MB]), Image::new(&[MB, 4 * MB]));
+    let (first, second) = (Image::new(&[10 * MB]), Image::new(&[4 * MB, 12 * MB]));
     let (one, two) = (Server::good(&first), Server::good(&second));
     let done = cli(&["pull", &one.name()]);
     assert!(done.status.success(), "{done:?}");
