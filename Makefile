@@ -33,6 +33,11 @@ test: packages lint ## lint, unit tests, and the live tests against real manager
 	$(CARGO) test -- --test-threads=1
 	$(CARGO) test --manifest-path tests/lab/Cargo.toml --target-dir $(OUT)/lab
 
+.PHONY: test-long
+test-long: packages ## the tests that take minutes: a bad link, silent registries, a small disk
+	$(CARGO) test --test registry -- --test-threads=1 --ignored
+	$(CARGO) test --test live -- --test-threads=1 --ignored store::
+
 .PHONY: live
 live: packages ## only the live tests; ONLY=name picks some
 	$(CARGO) test --test live -- --test-threads=1 $(ONLY)

@@ -48,6 +48,7 @@ fn layers(data: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+#[ignore = "two minutes: make test-long"]
 fn a_small_disk_holds_what_tasks_need_and_the_agent_keeps_it_so() {
     let Some(world) = world() else { return };
     let dir = folder().join("store");

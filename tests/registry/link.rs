@@ -101,6 +101,7 @@ fn cut() {
 }
 
 #[test]
+#[ignore = "a minute: make test-long"]
 fn a_large_layer_comes_over_a_link_that_is_cut_every_five_seconds() {
     if !alone("link::a_large_layer_comes_over_a_link_that_is_cut_every_five_seconds") {
         return;

@@ -66,7 +66,7 @@ pub(crate) fn alone(test: &str) -> bool {
         let output = Command::new("unshare")
             .args(["--net", "--mount", "--"])
             .arg(env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"])
             .env("EA_ALONE", "1")
             .output()
             .unwrap();
