@@ -17,6 +17,7 @@ demo: ## edgeagent joins a manager, a service runs and outlives the agent's deat
 
 .PHONY: demo-lab demo-docker
 demo-lab: lab
+	@tests/install-packages busybox
 	$(CARGO) build --quiet
 	tests/demo.sh $(OUT)/debug/edgeagent $(OUT)/lab/debug/lab
 demo-docker: packages
