@@ -151,10 +151,9 @@ pub struct TaskRecord {
 
 /// What a task runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "nearly every task is a container")]
 pub enum Runtime {
-    /// A container.
-    Container(ContainerSpec),
+    /// A container. Boxed, because tables of tasks have room for more than they hold.
+    Container(Box<ContainerSpec>),
     /// A network attachment for a container that swarm does not manage.
     Attachment,
     /// Something generic, such as `plugin`.

@@ -149,7 +149,10 @@ impl Performer {
             let id = id.clone();
             async move {
                 let settlement = match task {
-                    Some(task) => carry_out(&context, &task, op, &mut controller, cancelled).await,
+                    // Boxed: operations by the hundred may wait until they are begun, or heard.
+                    Some(task) => {
+                        Box::pin(carry_out(&context, &task, op, &mut controller, cancelled)).await
+                    }
                     None => settle(&controller, Outcome::Done),
                 };
                 // The driver is gone only when the whole agent ends.
@@ -665,7 +668,7 @@ mod tests {
             ports: Vec::new(),
             log_driver: None,
             generic_resources: Vec::new(),
-            runtime: Runtime::Container(ContainerSpec::default()),
+            runtime: Runtime::Container(Box::default()),
             limits: ResourceLimits::default(),
         }
     }
@@ -676,7 +679,8 @@ mod tests {
         context.config.pull_policy = PullPolicy::Never;
         let mut task = task();
         let image = String::from("registry.invalid/x:1");
-        task.runtime = Runtime::Container(ContainerSpec { image, ..ContainerSpec::default() });
+        task.runtime =
+            Runtime::Container(Box::new(ContainerSpec { image, ..ContainerSpec::default() }));
         let reason = future::block_on(pulls::ensure_image(&context, &task)).unwrap_err();
         assert_eq!(reason, "No such image: registry.invalid/x:1, and pull-policy is never");
         fs::remove_dir_all(context.config.data_root.parent().unwrap()).unwrap();

@@ -97,7 +97,9 @@ fn network(wire: proto::NetworkAttachment) -> NetworkAttachment {
 
 fn runtime(wire: Option<proto::task_spec::Runtime>) -> Result<Runtime, Dropped> {
     Ok(match wire {
-        Some(proto::task_spec::Runtime::Container(spec)) => Runtime::Container(container(spec)?),
+        Some(proto::task_spec::Runtime::Container(spec)) => {
+            Runtime::Container(Box::new(container(spec)?))
+        }
         Some(proto::task_spec::Runtime::Attachment(_)) => Runtime::Attachment,
         Some(proto::task_spec::Runtime::Generic(generic)) => {
             Runtime::Generic { kind: text(generic.kind) }
@@ -273,7 +275,7 @@ mod tests {
 
     fn container_of(wire: proto::Task) -> ContainerSpec {
         let Runtime::Container(spec) = task(wire).unwrap().runtime else { panic!() };
-        spec
+        *spec
     }
 
     #[test]

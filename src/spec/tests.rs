@@ -27,7 +27,7 @@ fn task(spec: ContainerSpec) -> Task {
         ports: Vec::new(),
         log_driver: None,
         generic_resources: Vec::new(),
-        runtime: Runtime::Container(ContainerSpec { image: "img".to_owned(), ..spec }),
+        runtime: Runtime::Container(Box::new(ContainerSpec { image: "img".to_owned(), ..spec })),
         limits: ResourceLimits::default(),
     }
 }

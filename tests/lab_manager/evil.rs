@@ -24,6 +24,8 @@ const GROWTH_MAX_KB: u64 = 8 * 1024;
 /// The longest pause between two attempts is 8 s, after a rate limit 9 s, and every second one
 /// goes to a manager that no list can take away.
 const RECOVERY: Duration = Duration::from_secs(30);
+/// A link that was cut is told of within this.
+const CUT_AGAIN: Duration = Duration::from_secs(3);
 /// From one mode to the next; prime, so that all have their turn.
 const STEP: usize = 11;
 /// Managers, each with an agent, that are evil at the same time.
@@ -35,7 +37,7 @@ enum Fate {
     Refused,
     /// `status` says this, as `state; last_error`.
     Says(&'static str),
-    /// It is ready again as soon as the link was cut, and stays so.
+    /// It is ready again although the mode is on; links may break, no other error is told.
     Comes,
 }
 use Fate::{Comes, Refused, Says};
@@ -215,7 +217,8 @@ fn taken(next: &AtomicUsize) -> Option<&'static (&'static str, Fate, Tasks)> {
 /// cut once more, so that `last_error` tells nothing of this mode to the next.
 fn recovered(lab: &Lab, agent: &Agent, before: &[Container], tasks: Tasks) -> Result<(), String> {
     let begin = Instant::now();
-    let mut cut = false;
+    // A cut that comes when there is no link, for `ready` may be a moment old, cuts nothing.
+    let mut cut: Option<Instant> = None;
     loop {
         let (status, _) = agent.status();
         let all = containers(agent);
@@ -228,12 +231,14 @@ fn recovered(lab: &Lab, agent: &Agent, before: &[Container], tasks: Tasks) -> Re
             }
         };
         if status["state"] == "ready" && right {
-            if cut && status["last_error"].as_str().is_some_and(|e| e.starts_with("link broken")) {
+            if cut.is_some()
+                && status["last_error"].as_str().is_some_and(|e| e.starts_with("link broken"))
+            {
                 return Ok(());
             }
-            if !cut {
+            if cut.is_none_or(|at| CUT_AGAIN < at.elapsed()) {
                 lab.run(&["evil", "none"]);
-                cut = true;
+                cut = Some(Instant::now());
             }
         }
         if RECOVERY < begin.elapsed() {
@@ -278,7 +283,9 @@ fn spell(lab: &Lab, agent: &Agent, mode: &str, fate: Fate) -> Vec<String> {
         // Assignments move only when there is something to assign.
         lab.cli(&["service", "create", "--name", "moving", "--replicas", "0", "nothing:1"]);
     }
-    while begin.elapsed() < SPELL {
+    // Links that break one after the other make the pauses longer.
+    let late = |last: &str| matches!(fate, Comes) && last != "ready" && begin.elapsed() < RECOVERY;
+    while begin.elapsed() < SPELL || late(&last) {
         let (status, took) = agent.status();
         slowest = slowest.max(took);
         last = status["state"].as_str().unwrap_or_default().to_owned();

@@ -30,7 +30,7 @@ pub(crate) fn task(name: &str, desired_state: TaskState) -> Task {
         ports: vec![],
         log_driver: None,
         generic_resources: vec![],
-        runtime: Runtime::Container(ContainerSpec::default()),
+        runtime: Runtime::Container(Box::default()),
         limits: ResourceLimits::default(),
     }
 }
@@ -40,7 +40,7 @@ pub(crate) fn secretive(name: &str, desired_state: TaskState) -> Task {
     let reference =
         FileReference { id: SecretId::new("s1").unwrap(), name: "password".into(), file: None };
     let spec = ContainerSpec { secrets: vec![reference], ..ContainerSpec::default() };
-    Task { runtime: Runtime::Container(spec), ..task(name, desired_state) }
+    Task { runtime: Runtime::Container(Box::new(spec)), ..task(name, desired_state) }
 }
 
 pub(crate) fn in_state(mut task: Task, state: TaskState) -> Task {

@@ -84,7 +84,7 @@ pub(crate) fn task_record(id: &str) -> TaskRecord {
                 GenericResource::Named { kind: "gpu".into(), value: "UUID1".into() },
                 GenericResource::Discrete { kind: "ssd".into(), value: 2 },
             ],
-            runtime: Runtime::Container(container_spec()),
+            runtime: Runtime::Container(Box::new(container_spec())),
             limits: ResourceLimits { nano_cpus: 500_000_000, memory_bytes: 64 << 20 },
         },
         status,

@@ -199,7 +199,7 @@ fn change(who: u8, how: u8, more: u8) -> Option<Change> {
                 ports: Vec::new(),
                 log_driver: None,
                 generic_resources: Vec::new(),
-                runtime: Runtime::Container(spec),
+                runtime: Runtime::Container(Box::new(spec)),
                 limits: ResourceLimits::default(),
             }))
         }
