@@ -31,7 +31,7 @@ lab: ## build the lab manager, a swarm manager in one process for demos and faul
 .PHONY: test
 test: packages lint ## lint, unit tests, and the live tests against real managers (those need root)
 	$(CARGO) test --no-run
-	$(CARGO) test -- --test-threads=1
+	$(CARGO) test --no-fail-fast -- --test-threads=3
 	$(CARGO) test --manifest-path tests/lab/Cargo.toml --target-dir $(OUT)/lab
 
 .PHONY: test-long

@@ -147,3 +147,25 @@ fn images_and_containers_are_the_same_on_every_file_system() {
     }
     bench.nothing_is_left();
 }
+
+/// A process that was killed while it tried the storage leaves a mount, which would stay for ever.
+#[test]
+fn what_a_killed_trial_left_is_removed() {
+    or_skip!();
+    let bench = Bench::new("trial");
+    let mut dead = Command::new("true").spawn().unwrap();
+    let left = bench.base.join(format!(".edgeagent-trial-{}", dead.id()));
+    dead.wait().unwrap();
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir_all(left.join(name)).unwrap();
+    }
+    let at = |name: &str| left.join(name).to_str().unwrap().to_owned();
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", at("lower"), at("upper"), at("work"));
+    run("mount", &["-t", "overlay", "-o", &options, "none", &at("merged")]);
+    let foreign = bench.base.join(".edgeagent-trial-x");
+    fs::create_dir(&foreign).unwrap();
+    storage(&bench.base).unwrap();
+    assert!(!left.exists(), "the mount and its folders are gone");
+    assert!(foreign.exists(), "what is not ours stays");
+}

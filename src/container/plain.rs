@@ -22,6 +22,7 @@ use rustix::{
     },
     io::Errno,
     mount::{MountFlags, UnmountFlags, mount, unmount},
+    process::{Pid, getpid, test_kill_process},
 };
 
 use super::copy::{self, Linked};
@@ -42,15 +43,39 @@ pub enum Storage {
     },
 }
 
-/// Finds out what the storage of `folder` can carry, by trying. Leaves nothing behind.
+/// Before the process that tries; its number follows.
+const TRIAL: &str = ".edgeagent-trial-";
+
+/// Finds out what the storage of `folder` can carry, by trying. Leaves nothing behind, and removes
+/// what a process left that was killed while it tried.
 ///
 /// # Errors
 /// When nothing can be made there, or nothing may be mounted.
 pub fn storage(folder: &Path) -> io::Result<Storage> {
-    let place = folder.join(format!("storage-{}", std::process::id()));
+    sweep(folder)?;
+    let place = folder.join(format!("{TRIAL}{}", std::process::id()));
     let tried = try_overlay(&place);
     fs::remove_dir_all(&place)?;
     tried
+}
+
+/// Removes the trials of processes that are gone.
+fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(TRIAL)?.parse().ok());
+        let Some(process) = number.and_then(Pid::from_raw) else { continue };
+        if test_kill_process(process) != Err(Errno::SRCH) && process != getpid() {
+            continue;
+        }
+        match unmount(entry.path().join("merged"), UnmountFlags::DETACH) {
+            // Nothing was mounted yet, or nothing was made yet.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => fs::remove_dir_all(entry.path())?,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }
 
 fn try_overlay(place: &Path) -> io::Result<Storage> {

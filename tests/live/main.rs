@@ -1,7 +1,7 @@
 //! edgeagent as a worker of real dockerd managers, driven with the `docker` command.
 //!
 //! Needs root and the packages of `tests/install-packages`; without root every test says so and passes.
-//! The tests share one manager and take turns, so `--test-threads=1` makes their times readable.
+//! The tests share one manager and take turns.
 //!
 //! | variable | meaning |
 //! |---|---|
