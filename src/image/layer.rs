@@ -133,7 +133,8 @@ impl core::error::Error for LayerError {
     }
 }
 
-/// Unpacks `source`, packed or not, into the empty folder `path`; at most `max` bytes.
+/// Unpacks `source`, packed or not, into the empty folder `path`; at most `max` bytes. What does
+/// not fit into memory meanwhile is in the folder above.
 /// Returns the diff id and the sums of what is there now.
 ///
 /// # Errors
@@ -144,20 +145,30 @@ pub(super) fn unpack(
     max: u64,
 ) -> Result<(Digest, Sums), LayerError> {
     let tree = Tree::open(path).map_err(|e| failed(b".", e.into()))?;
-    unpack_into(source, &tree, max)
+    unpack_into(source, &tree, path.parent().unwrap_or(path), max)
 }
 
-fn unpack_into(source: impl Read, tree: &Tree, max: u64) -> Result<(Digest, Sums), LayerError> {
-    unpack_at_most(source, tree, max).map_err(|error| {
+fn unpack_into(
+    source: impl Read,
+    tree: &Tree,
+    scratch: &Path,
+    max: u64,
+) -> Result<(Digest, Sums), LayerError> {
+    unpack_at_most(source, tree, scratch, max).map_err(|error| {
         let beyond = matches!(&error, LayerError::Tar(TarError::Read(e))
             if e.kind() == io::ErrorKind::FileTooLarge);
         if beyond { LayerError::TooLarge { max } } else { error }
     })
 }
 
-fn unpack_at_most(source: impl Read, tree: &Tree, max: u64) -> Result<(Digest, Sums), LayerError> {
+fn unpack_at_most(
+    source: impl Read,
+    tree: &Tree,
+    scratch: &Path,
+    max: u64,
+) -> Result<(Digest, Sums), LayerError> {
     let read = |e| LayerError::Tar(TarError::Read(e));
-    let plain = HashReader::new(Unpacked::new(source).map_err(read)?, max);
+    let plain = HashReader::new(Unpacked::new(source, scratch).map_err(read)?, max);
     let mut archive = Archive::new(plain);
     let mut layer =
         Layer { tree, folders: Vec::new(), folder_bytes: 0, content: Some(0), bytes: 0 };

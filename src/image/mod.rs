@@ -9,6 +9,7 @@ mod auth;
 mod blob;
 mod child;
 mod digest;
+mod entropy;
 mod fetch;
 mod garbage;
 mod layer;
@@ -27,6 +28,8 @@ mod sums;
 mod tar;
 mod transport;
 mod tree;
+mod window;
+mod zstd;
 
 pub use child::fetch_main;
 pub use digest::{Digest, DigestError};
