@@ -141,16 +141,22 @@ pub(super) fn verify(expected: &Digest, bytes: &[u8]) -> Result<(), PullError> {
 
 /// The error in the store's words when it is the storage below that ails: they say what helps.
 fn blame(error: LayerError, store: &Store) -> PullError {
-    let path = || store.root().to_owned();
+    let path = store.root().to_owned();
     match error {
         LayerError::Entry { source, .. } if Ailment::of(&source).is_some() => {
-            PullError::Store(StoreError::Io { path: path(), source })
+            PullError::Store(StoreError::Io { path, source })
         }
         // Reading needs room, too: a decoder may keep a file.
         LayerError::Tar(TarError::Read(source)) if Ailment::of(&source) == Some(Ailment::Full) => {
-            PullError::Store(StoreError::Io { path: path(), source })
+            PullError::Store(StoreError::Io { path, source })
         }
-        error => PullError::Layer(error),
+        LayerError::Entry { .. }
+        | LayerError::Tar(_)
+        | LayerError::Escape { .. }
+        | LayerError::Whiteout { .. }
+        | LayerError::TooMany
+        | LayerError::TooDeep { .. }
+        | LayerError::TooLarge { .. } => PullError::Layer(error),
     }
 }
 
