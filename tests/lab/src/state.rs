@@ -167,6 +167,7 @@ pub(crate) struct Spec {
     pub(crate) user: String,
     pub(crate) host_network: bool,
     /// Name and content of files in /run/secrets.
+    #[serde(with = "as_text")]
     pub(crate) secrets: BTreeMap<String, Vec<u8>>,
     /// Bytes; 0 is no limit.
     pub(crate) memory: u64,
@@ -176,6 +177,31 @@ pub(crate) struct Spec {
     pub(crate) restart_delay_ms: u64,
     /// Raised to replace tasks whose spec is otherwise the same.
     pub(crate) force: u64,
+}
+
+/// Bytes as base64: as lists of numbers, the larger secrets took the lab seconds to store.
+mod as_text {
+    use std::collections::BTreeMap;
+
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(
+        secrets: &BTreeMap<String, Vec<u8>>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        let texts = secrets.iter().map(|(name, data)| (name, STANDARD.encode(data)));
+        texts.collect::<BTreeMap<_, _>>().serialize(out)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        source: D,
+    ) -> Result<BTreeMap<String, Vec<u8>>, D::Error> {
+        let texts = BTreeMap::<String, String>::deserialize(source)?;
+        let data =
+            |(name, text)| Ok((name, STANDARD.decode::<String>(text).map_err(D::Error::custom)?));
+        texts.into_iter().map(data).collect()
+    }
 }
 
 /// When a task that ended gets a successor.
