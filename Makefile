@@ -33,6 +33,15 @@ test: packages lint ## lint, unit tests, and the live tests against real manager
 	$(CARGO) test --no-run
 	$(CARGO) test -- --test-threads=1
 	$(CARGO) test --manifest-path tests/lab/Cargo.toml --target-dir $(OUT)/lab
+	$(MAKE) --no-print-directory test-vm
+
+# A person's `make vm` boots every kind of device with what is released; this is the part of it that has the time.
+.PHONY: test-vm
+test-vm: packages # one arm64 device, flashed from a quick build and booted in qemu
+	tests/vm/quick-release $(OUT)/vm/dist
+	tests/vm/device arm64 $(OUT)/vm/arm64
+	EA_VM=$(abspath $(OUT))/vm EA_DIST=$(abspath $(OUT))/vm/dist \
+	    $(CARGO) test --test live -- --ignored --exact vm::an_arm64_device_joins_works_and_survives_a_power_cut
 
 .PHONY: test-long
 test-long: packages ## the tests that take minutes: a bad link, silent registries, a small disk

@@ -81,11 +81,19 @@ pub const JOIN_FILE_MAX_BYTES: usize = 16 * 1024;
 /// once the node is a member.
 pub const JOIN_FILE_LOOK: Duration = Duration::from_secs(30);
 
+/// A time that is surely past, in seconds since 1970: this version was written after the first of
+/// January 2026. A device whose clock shows less was never told the time, and joins nothing.
+pub const CLOCK_SURELY_PAST_SECONDS: i64 = 1_767_225_600;
+
 /// Pause after the first failed attempt to join with a provisioning file; it doubles…
 pub const JOIN_RETRY_FIRST: Duration = Duration::from_secs(5);
 
 /// … up to this.
 pub const JOIN_RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// … and up to this while it is the clock that is wrong: it may be set at any time, and then the
+/// device is expected to go on.
+pub const JOIN_RETRY_CLOCK_MAX: Duration = Duration::from_secs(30);
 
 /// Contents of provisioning files that are remembered as used or refused. The oldest is forgotten
 /// for a ninth.

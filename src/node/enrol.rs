@@ -207,6 +207,30 @@ impl JoinError {
             | Self::Erase(_) => false,
         }
     }
+
+    /// True when a certificate is out of time by this node's clock: a manager's, or the one that
+    /// was signed just now. Then it is the clock that is wrong, most likely.
+    #[must_use]
+    pub fn is_about_time(&self) -> bool {
+        let wrong = |cause: &CallError| matches!(cause.loss(), LinkLoss::WrongTime(_));
+        match self {
+            Self::Unreachable { attempts } => attempts.iter().any(|(_, cause)| wrong(cause)),
+            Self::Call { cause, .. } => wrong(cause),
+            Self::Certificate(cause) => {
+                matches!(cause, ChainError::NotYetValid { .. } | ChainError::Expired { .. })
+            }
+            Self::Root { .. }
+            | Self::UnknownToken { .. }
+            | Self::ManagerToken
+            | Self::Promoted
+            | Self::Forgotten { .. }
+            | Self::NotSigned { .. }
+            | Self::Key(_)
+            | Self::Tls(_)
+            | Self::Save(_)
+            | Self::Erase(_) => false,
+        }
+    }
 }
 
 impl Enrolment<'_> {
@@ -490,6 +514,39 @@ mod tests {
         ));
         let text = JoinError::Promoted.to_string();
         assert!(text.contains("demote") && !text.contains("token"), "{text}");
+    }
+
+    #[test]
+    fn only_dates_are_about_time() {
+        use rustls::{CertificateError as Bad, pki_types};
+        let time = |seconds| pki_types::UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let tls = |bad| CallError::Tls { addr: String::from("m:2377"), source: bad };
+        let early = || {
+            let bad = Bad::NotValidYetContext { time: time(2), not_before: time(9) };
+            tls(rustls::Error::InvalidCertificate(bad))
+        };
+        let foreign = || tls(rustls::Error::InvalidCertificate(Bad::UnknownIssuer));
+        let addr = || String::from("m:2377");
+        let (now, then) = (UnixTime::from_seconds(2), UnixTime::from_seconds(9));
+        for (error, expected) in [
+            (JoinError::Call { addr: addr(), cause: early() }, true),
+            (JoinError::Call { addr: addr(), cause: foreign() }, false),
+            (JoinError::Call { addr: addr(), cause: CallError::Deadline }, false),
+            (
+                JoinError::Unreachable {
+                    attempts: vec![(addr(), CallError::Deadline), (addr(), early())],
+                },
+                true,
+            ),
+            (JoinError::Unreachable { attempts: vec![(addr(), CallError::Deadline)] }, false),
+            (JoinError::Certificate(ChainError::NotYetValid { not_before: then, now }), true),
+            (JoinError::Certificate(ChainError::Expired { not_after: now, now: then }), true),
+            (JoinError::Certificate(ChainError::KeyMismatch), false),
+            (JoinError::Root { addr: addr(), cause: RootError::Empty }, false),
+            (JoinError::UnknownToken { addr: addr() }, false),
+        ] {
+            assert_eq!(error.is_about_time(), expected, "{error:?}");
+        }
     }
 
     #[test]

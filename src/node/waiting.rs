@@ -27,7 +27,7 @@ use smol::{LocalExecutor, channel::Receiver, future};
 use zeroize::Zeroizing;
 
 use super::{
-    clock,
+    CLOCK_REMEDY, clock,
     control::{Question, Request, StatusReport},
     enrol::{Enrolment, JoinError, Wish},
     fingerprint, rest, rest_for, token, wait_for_identity,
@@ -36,9 +36,10 @@ use crate::{
     ca::{JoinToken, sha256},
     config::{Config, JoinFile},
     limits::{
-        JOIN_FILE_LOOK, JOIN_FILE_MAX_BYTES, JOIN_LOCK_RETRY, JOIN_RETRY_FIRST, JOIN_RETRY_MAX,
+        CLOCK_SURELY_PAST_SECONDS, JOIN_FILE_LOOK, JOIN_FILE_MAX_BYTES, JOIN_LOCK_RETRY,
+        JOIN_RETRY_CLOCK_MAX, JOIN_RETRY_FIRST, JOIN_RETRY_MAX,
     },
-    model::{Identity, PendingCertificate, chain},
+    model::{Identity, PendingCertificate, UnixTime, chain},
     seal::{
         IdentityStore, Lock, LockError, Machine, SaveError,
         provisioned::{self, Fate},
@@ -48,6 +49,9 @@ use crate::{
 /// The name of systemd's credential with the content of a provisioning file.
 const CREDENTIAL: &str = "edgeagent-join";
 
+/// The state of a node that cannot join because of its clock; members have the same.
+const CLOCK_WRONG: &str = "clock-wrong";
+
 /// The agent while it is no member.
 pub(super) struct Outsider<'a> {
     executor: &'a Rc<LocalExecutor<'static>>,
@@ -56,6 +60,8 @@ pub(super) struct Outsider<'a> {
     questions: &'a Receiver<Question>,
     /// What last went wrong; kept for `status` over all attempts.
     pub(super) last_error: Option<String>,
+    /// The last attempt failed by the dates of a certificate.
+    out_of_time: bool,
 }
 
 /// A place where a provisioning file may be.
@@ -97,7 +103,7 @@ impl<'a> Outsider<'a> {
         machine: &'a Machine,
         questions: &'a Receiver<Question>,
     ) -> Self {
-        Self { executor, config, machine, questions, last_error: None }
+        Self { executor, config, machine, questions, last_error: None, out_of_time: false }
     }
 
     fn enrolment<'s>(&self, store: &'s IdentityStore) -> Enrolment<'s> {
@@ -107,6 +113,25 @@ impl<'a> Outsider<'a> {
     fn report(&self, state: &str, store: &IdentityStore) -> StatusReport {
         let last_error = self.last_error.clone();
         StatusReport { last_error, ..StatusReport::new(state, Some(store.tier())) }
+    }
+
+    /// Names a clock that is wrong as the state of a node that tries to join.
+    fn judge_clock(&self, report: &mut StatusReport) {
+        let last_error = self.last_error.as_deref().filter(|_| self.out_of_time);
+        if let Some(reason) = clock_trouble(clock().wall, last_error) {
+            report.state = String::from(CLOCK_WRONG);
+            report.reason = reason;
+        }
+    }
+
+    /// Keeps what went wrong, for the log and for `status`.
+    fn complain(&mut self, error: &JoinError, report: &mut StatusReport) {
+        let text = format!("joining: {}", chain(error));
+        log::warn!("{text}");
+        self.out_of_time = error.is_about_time();
+        report.last_error = Some(text.clone());
+        self.last_error = Some(text);
+        self.judge_clock(report);
     }
 
     /// Waits until there may be an identity: from `join`, or from a provisioning file.
@@ -130,6 +155,7 @@ impl<'a> Outsider<'a> {
                     report.state = String::from("joining");
                     report.managers.clone_from(&found.file.addresses);
                     report.reason = format!("joining as {} says", found.path.display());
+                    self.judge_clock(&mut report);
                     let asked = async {
                         wait_for_identity(&report, &[], self.questions).await;
                         None
@@ -143,13 +169,13 @@ impl<'a> Outsider<'a> {
                         Some(Attempt::Sealed) => return,
                         Some(Attempt::Busy) => JOIN_LOCK_RETRY,
                         Some(Attempt::Failed(error)) => {
-                            let text = format!("joining: {}", chain(&error));
-                            log::warn!("{text}");
-                            self.last_error = Some(text);
-                            report.last_error.clone_from(&self.last_error);
+                            self.complain(&error, &mut report);
                             if !error.is_final() {
-                                let now = pause;
-                                pause = pause.saturating_mul(2).min(JOIN_RETRY_MAX);
+                                let wrong = report.state == CLOCK_WRONG;
+                                let most =
+                                    if wrong { JOIN_RETRY_CLOCK_MAX } else { JOIN_RETRY_MAX };
+                                let now = pause.min(most);
+                                pause = now.saturating_mul(2).min(most);
                                 now
                             } else if remember(self.config, &found.digest, Fate::Refused) {
                                 continue;
@@ -169,7 +195,8 @@ impl<'a> Outsider<'a> {
 
     /// Answers questions for a while; true when the identity has changed or is to be forgotten.
     async fn told_within(&self, pause: Duration, report: &StatusReport) -> bool {
-        let next_attempt_seconds = (report.state == "joining").then_some(pause.as_secs());
+        let tries = report.state == "joining" || report.state == CLOCK_WRONG;
+        let next_attempt_seconds = tries.then_some(pause.as_secs());
         let report = StatusReport { next_attempt_seconds, ..report.clone() };
         let told = async {
             wait_for_identity(&report, &[], self.questions).await;
@@ -197,6 +224,7 @@ impl<'a> Outsider<'a> {
             pending.node_id,
             fingerprint(pending)
         );
+        self.judge_clock(&mut report);
         let asked = async {
             let request = wait_for_identity(&report, &[], self.questions).await;
             Err(request == Request::Leave)
@@ -214,10 +242,7 @@ impl<'a> Outsider<'a> {
             Ok(true) => self.last_error = None,
             Ok(false) => rest_for(JOIN_LOCK_RETRY, &report, &[], self.questions).await,
             Err(error) => {
-                let text = format!("joining: {}", chain(&error));
-                log::warn!("{text}");
-                report.last_error = Some(text.clone());
-                self.last_error = Some(text);
+                self.complain(&error, &mut report);
                 if !error.is_final() {
                     return rest(&report, &[], self.questions).await;
                 }
@@ -334,6 +359,20 @@ fn sources(config: &Config, machine: &Machine) -> Vec<Source> {
         .collect()
 }
 
+/// What to say of a clock that cannot be right; `out_of_time` is an error about the dates of a
+/// certificate.
+fn clock_trouble(now: UnixTime, out_of_time: Option<&str>) -> Option<String> {
+    let past = UnixTime::from_seconds(CLOCK_SURELY_PAST_SECONDS);
+    match out_of_time {
+        Some(error) => Some(format!("{error}. {CLOCK_REMEDY}")),
+        None if now < past => Some(format!(
+            "this node's clock says {now}, and this version of edgeagent was made after {past}. \
+             {CLOCK_REMEDY}"
+        )),
+        None => None,
+    }
+}
+
 /// Erases the provisioning file that `identity` was made from, or remembers that it is used.
 /// `first` when an unused one is to be mentioned.
 pub(crate) fn settle(config: &Config, machine: &Machine, identity: &Identity, first: bool) {
@@ -418,6 +457,24 @@ fn erase(path: &Path) -> bool {
                 chain(&error)
             );
             false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_wrong_before_this_version_or_by_the_dates_of_a_certificate() {
+        let past = UnixTime::from_seconds(CLOCK_SURELY_PAST_SECONDS);
+        assert_eq!(clock_trouble(past, None), None);
+        let says = |now, error| clock_trouble(now, error).unwrap();
+        let text = says(UnixTime::default(), None);
+        assert!(text.contains("1970-01-01") && text.contains("2026-01-01"), "{text}");
+        for now in [UnixTime::default(), past] {
+            let text = says(now, Some("joining: not valid before 2027"));
+            assert!(text.contains("2027. Set the clock"), "{text}");
         }
     }
 }

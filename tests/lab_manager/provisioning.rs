@@ -66,6 +66,26 @@ fn a_provisioning_file_joins_once_and_is_gone() {
 }
 
 #[test]
+fn a_newcomer_with_a_wrong_clock_is_called_that_and_joins_once_it_is_right() {
+    let lab = Lab::start("prov-clock", &["--heartbeat", "1s"]);
+    let mut agent = Agent::new("edge-prov-clock");
+    provision(&agent.join_file(), &lab.token(), &lab.addr);
+    // Seen from here, a manager whose certificate begins tomorrow is a clock that is behind.
+    lab.run(&["evil", "cert-future"]);
+    agent.start();
+    let status = agent.await_state("clock-wrong", SOON);
+    let reason = status["reason"].as_str().unwrap();
+    assert!(reason.contains("not valid before") && reason.contains("clock says"), "{status}");
+    assert!(reason.contains("Set the clock"), "{status}");
+    assert!(status["next_attempt_seconds"].as_u64().unwrap() <= 30, "{status}");
+    assert!(agent.join_file().exists(), "it is still needed");
+    lab.run(&["evil", "none"]);
+    let status = agent.await_state("ready", SOON);
+    assert_eq!(status["reason"], "", "{status}");
+    assert_eq!((lab.nodes().len(), lab.calls(ISSUE)), (1, 1), "nothing was asked for before");
+}
+
+#[test]
 fn a_file_that_can_not_be_removed_is_used_once_per_identity() {
     let lab = Lab::start("prov-ro", &["--heartbeat", "1s"]);
     let mut agent = Agent::new("edge-prov-ro");

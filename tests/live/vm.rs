@@ -80,7 +80,8 @@ fn a_small_device_without_a_clock_keeps_its_identity_in_its_tpm() {
     device.boot();
     wait_until("the joining agent to say that its clock is wrong", SOON, || {
         let status = device.status();
-        status["last_error"].as_str().is_some_and(|error| error.contains("this node's clock says"))
+        status["state"] == "clock-wrong"
+            && status["last_error"].as_str().is_some_and(|e| e.contains("this node's clock says"))
     });
     set_clock(&device);
     world.manager.await_node("vm-small", "ready", SOON);
