@@ -347,6 +347,16 @@ pub const LAYER_RATIO_MAX: u64 = 200;
 /// Most runs of data of a sparse file in a layer: 16 bytes of memory each. More fail the pull.
 pub const TAR_SPARSE_MAX_EXTENTS: usize = 64 << 10;
 
+/// So many bytes of a file are written before the kernel is asked to begin to bring them to the disk,
+/// so that there is less to wait for when the layer is synced.
+pub const LAYER_WRITE_BACK_BYTES: usize = 8 << 20;
+
+/// Bytes that are handed at once to the thread that computes a digest beside the unpacking, and how
+/// many such pieces may wait; then the unpacking waits.
+pub const DIGEST_PIECE_BYTES: usize = 64 << 10;
+/// See [`DIGEST_PIECE_BYTES`].
+pub const DIGEST_PIECES: usize = 2;
+
 /// Most bytes of directory names remembered to set their times at the end of a layer. More fail
 /// the pull.
 pub const LAYER_DIRS_MAX_BYTES: usize = 16 << 20;
