@@ -43,3 +43,4 @@ pub use protocol::{FetchEvent, FetchFailure, FetchRequest, What};
 pub use reference::{DOCKER_HUB, Reference, ReferenceError};
 pub use store::{Listed, Store, StoreError};
 pub use tar::{Archive, Entry, EntryKind, TarError};
+pub use zstd::Zstd;

@@ -20,7 +20,7 @@ use crate::limits::ZSTD_WINDOW_MAX_BYTES;
 const MAGIC: u32 = 0xfd2f_b528;
 
 /// Decodes frames in a row.
-pub(super) struct Zstd<S> {
+pub struct Zstd<S> {
     source: S,
     window: Window,
     frame: Frame,
@@ -86,7 +86,7 @@ const MATCH_BITS: [u8; 21] = [1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 
 
 impl<S: BufRead> Zstd<S> {
     /// Reads from the start of a frame. A large window keeps a file in `folder`.
-    pub(super) fn new(source: S, folder: &Path) -> Self {
+    pub fn new(source: S, folder: &Path) -> Self {
         let frame = Frame {
             is_open: false,
             checksum: false,
@@ -416,6 +416,12 @@ fn decode_four(code: &Huffman, streams: &[u8], literals: &mut [u8]) -> Result<()
         streams = rest;
     }
     Ok(())
+}
+
+impl<S> core::fmt::Debug for Zstd<S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Zstd").finish_non_exhaustive()
+    }
 }
 
 impl<S: BufRead> Read for Zstd<S> {
