@@ -19,7 +19,7 @@ pub fn run(data: &[u8]) {
     let in_pieces = loop {
         match reader.read(&mut piece) {
             Ok(0) => break true,
-            Ok(n) => again.extend_from_slice(&piece[..n]),
+            Ok(n) => again.extend_from_slice(piece.get(..n).unwrap_or_default()),
             Err(_) => break false,
         }
     };
