@@ -63,7 +63,7 @@ vm: packages ## flash ARM devices, boot them in qemu, let them join a real manag
 	tests/vm/device arm64 $(OUT)/vm/arm64
 	tests/vm/device armhf $(OUT)/vm/armhf
 	EA_VM=$(abspath $(OUT))/vm EA_DIST=$(abspath $(OUT))/dist \
-	    $(CARGO) test --test live -- --test-threads=1 --ignored vm::
+	    $(CARGO) test --test live -- --test-threads=1 --ignored vm:: power::
 
 .PHONY: bench
 bench: packages ## measure edgeagent beside a dockerd worker, one table (15 min and a build)

@@ -347,6 +347,16 @@ pub const LAYER_RATIO_MAX: u64 = 200;
 /// Most runs of data of a sparse file in a layer: 16 bytes of memory each. More fail the pull.
 pub const TAR_SPARSE_MAX_EXTENTS: usize = 64 << 10;
 
+/// So many bytes of a file are written before the kernel is asked to begin to bring them to the disk,
+/// so that there is less to wait for when the layer is synced.
+pub const LAYER_WRITE_BACK_BYTES: usize = 8 << 20;
+
+/// Bytes that are handed at once to the thread that computes a digest beside the unpacking, and how
+/// many such pieces may wait; then the unpacking waits.
+pub const DIGEST_PIECE_BYTES: usize = 64 << 10;
+/// See [`DIGEST_PIECE_BYTES`].
+pub const DIGEST_PIECES: usize = 2;
+
 /// Most bytes of directory names remembered to set their times at the end of a layer. More fail
 /// the pull.
 pub const LAYER_DIRS_MAX_BYTES: usize = 16 << 20;
@@ -358,6 +368,10 @@ pub const TAR_EXTENSION_MAX_BYTES: u64 = 1 << 20;
 /// Largest zstd window, in bytes: what RFC 8878 §3.1.1.1.2 asks every decoder to support.
 /// A larger one fails the pull.
 pub const ZSTD_WINDOW_MAX_BYTES: u64 = 8 << 20;
+
+/// Bytes of a zstd window that are in memory: what a fetch child may have besides is below 2 MB.
+/// The rest of a larger window is in a file.
+pub const ZSTD_NEAR_BYTES: usize = 5 << 20;
 
 /// A use of an image is noted at most once in this time: each note is a write to the flash.
 pub const IMAGE_USE_GRAIN: Duration = Duration::from_secs(24 * 3600);

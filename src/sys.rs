@@ -285,6 +285,14 @@ pub fn kill(pid: Pid, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) }).map(drop)
 }
 
+/// Asks the kernel to begin to write a file to its storage. It neither waits nor promises anything, so
+/// that a storage which can not do it is none the worse.
+pub(crate) fn start_write_back(file: impl AsFd) {
+    let file = file.as_fd().as_raw_fd();
+    // SAFETY: takes numbers only; the descriptor is open as long as it is borrowed.
+    unsafe { libc::sync_file_range(file, 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
 /// Sets a resource limit by its number.
 ///
 /// # Errors

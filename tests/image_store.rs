@@ -24,7 +24,7 @@ use std::{
 };
 
 use edgeagent::{
-    image::{FetchRequest, Reference, Store, What, host_platform},
+    image::{FetchEvent, FetchFailure, FetchRequest, Reference, Store, What, host_platform},
     model::RegistrySettings,
 };
 use images::{Scratch, docker_archive, listing, run, tar};
@@ -553,6 +553,65 @@ fn bombs_and_quotas_end_a_fetch_before_they_fill_the_disk() {
     refused(&big, Some(2 << 20), "image-quota of 2097152 bytes");
     fetch(&scratch, &FetchRequest { quota_bytes: Some(4 << 20), ..request(&store, &big) }, &[]);
     assert!(find(&store, "big:1").is_some());
+}
+
+/// The number of the first call of this name, among those of its name, whose line has `part`.
+fn number_of(log: &Path, call: &str, part: &str) -> usize {
+    let trace = fs::read_to_string(log).unwrap();
+    let mut calls = trace.lines().filter(|line| line.contains('(') && call_of(line) == call);
+    1 + calls.position(|line| line.contains(part)).unwrap()
+}
+
+/// The last event that a fetch child told.
+fn last_event(mut told: &[u8]) -> FetchEvent {
+    let mut last = None;
+    while let Some((length, rest)) = told.split_first_chunk::<4>() {
+        let (body, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        last = postcard::from_bytes(body).ok();
+        told = rest;
+    }
+    last.unwrap()
+}
+
+#[test]
+fn what_the_kernel_refuses_is_told_with_what_helps() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::in_memory("refusals");
+    let archive = archive(&scratch, "app:1", "one");
+    let (store, log) = (scratch.path("store"), scratch.path("log"));
+    fetch(&scratch, &request(&store, &archive), &strace(&log, None));
+    let faults = [
+        ("write", "dir/file", "ENOSPC", "`edgeagent image prune`"),
+        ("write", "dir/file", "EDQUOT", "no space left for images in"),
+        ("mkdirat", "dir", "EROFS", "is read-only; mount it writable"),
+        ("mkdir", "/tmp/", "EROFS", "is read-only; mount it writable"),
+        ("fchown", "dir/file", "EIO", "the storage of images fails"),
+        ("syncfs", "", "EIO", "the storage of images fails"),
+        ("fsync", "draft", "EIO", "the storage of images fails"),
+        ("rename", "layers", "ENOSPC", "no space left for images in"),
+        ("mknodat", "null", "EPERM", "null: Operation not permitted"),
+        ("linkat", "hard", "EMLINK", "hard: Too many links"),
+        ("symlinkat", "link", "ENAMETOOLONG", "link: File name too long"),
+    ];
+    let places: Vec<usize> =
+        faults.iter().map(|(call, part, ..)| number_of(&log, call, part)).collect();
+    for ((call, _, answer, want), n) in faults.iter().zip(places) {
+        fs::remove_dir_all(&store).unwrap();
+        let mut words = strace(&log, None);
+        words.extend(["-e".to_owned(), format!("inject={call}:error={answer}:when={n}")]);
+        let told = last_event(&fetch(&scratch, &request(&store, &archive), &words));
+        let FetchEvent::Failed { kind, message } = &told else { panic!("{call}: {told:?}") };
+        assert!(message.contains(want), "{call} {answer}: {message}");
+        let of_image = ["EMLINK", "ENAMETOOLONG"].contains(answer);
+        let right = if of_image { FetchFailure::Invalid } else { FetchFailure::Storage };
+        assert_eq!(*kind, right, "{call} {answer}: {message}");
+        assert_eq!(find(&store, "app:1"), None, "{call} {answer}");
+        let told = last_event(&fetch(&scratch, &request(&store, &archive), &[]));
+        assert!(matches!(told, FetchEvent::Done { .. }), "after {call} {answer}: {told:?}");
+        assert_eq!(fs::read_dir(store.join("tmp")).unwrap().count(), 0, "{call} {answer}");
+    }
 }
 
 /// A layout of one image with one packed layer.

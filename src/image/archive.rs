@@ -80,7 +80,7 @@ impl<'a> Spool<'a> {
         let folder = store.temporary_folder().map_err(PullError::Store)?;
         let copies = Copies { store, folder: folder.clone() };
         let file = File::open(path).map_err(failed)?;
-        let plain = HashReader::new(Unpacked::new(file).map_err(failed)?, LAYER_MAX_BYTES);
+        let plain = HashReader::new(Unpacked::new(file, &folder).map_err(failed)?, LAYER_MAX_BYTES);
         let mut archive = Archive::new(plain);
         let mut members = BTreeMap::new();
         while let Some(entry) = archive.next_entry().map_err(malformed)? {

@@ -29,7 +29,7 @@ use super::{
     pull::PullError,
     reference::Reference,
     remote,
-    store::{NameRecord, Store, StoreError},
+    store::{Ailment, NameRecord, Store, StoreError},
     sums::Sums,
     tar::TarError,
 };
@@ -139,8 +139,25 @@ pub(super) fn verify(expected: &Digest, bytes: &[u8]) -> Result<(), PullError> {
     }
 }
 
-fn is_full(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+/// The error in the store's words when it is the storage below that ails: they say what helps.
+fn blame(error: LayerError, store: &Store) -> PullError {
+    let path = store.root().to_owned();
+    match error {
+        LayerError::Entry { source, .. } if Ailment::of(&source).is_some() => {
+            PullError::Store(StoreError::Io { path, source })
+        }
+        // Reading needs room, too: a decoder may keep a file.
+        LayerError::Tar(TarError::Read(source)) if Ailment::of(&source) == Some(Ailment::Full) => {
+            PullError::Store(StoreError::Io { path, source })
+        }
+        LayerError::Entry { .. }
+        | LayerError::Tar(_)
+        | LayerError::Escape { .. }
+        | LayerError::Whiteout { .. }
+        | LayerError::TooMany
+        | LayerError::TooDeep { .. }
+        | LayerError::TooLarge { .. } => PullError::Layer(error),
+    }
 }
 
 /// A packed layer, opened.
@@ -243,11 +260,7 @@ impl Install<'_> {
             (Err(PullError::Layer(LayerError::TooLarge { .. })), Some(quota)) if room < max => {
                 Err(PullError::Store(StoreError::Quota { quota }))
             }
-            // The store's words for it say what helps.
-            (Err(PullError::Layer(LayerError::Entry { source, .. })), _) if is_full(&source) => {
-                let path = self.store.root().to_owned();
-                Err(PullError::Store(StoreError::Io { path, source }))
-            }
+            (Err(PullError::Layer(error)), _) => Err(blame(error, self.store)),
             (result, _) => result,
         };
         match result {
@@ -336,5 +349,46 @@ impl Read for Watched<'_, '_> {
         let n = self.inner.read(buffer)?;
         self.install.tell()?;
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn each_answer_of_the_kernel_is_told_with_what_helps() {
+        use FetchFailure::{Invalid, Storage};
+        let folder = std::env::temp_dir().join(format!("edgeagent-blame-{}", std::process::id()));
+        let store = Store::open(&folder).unwrap();
+        for (errno, kind, says) in [
+            (Errno::NOSPC, Storage, "no space left for images in"),
+            (Errno::DQUOT, Storage, "`edgeagent image prune`"),
+            (Errno::ROFS, Storage, "is read-only; mount it writable"),
+            (Errno::IO, Storage, "fails at"),
+            (Errno::NODEV, Storage, "replace the card"),
+            (Errno::ACCESS, Storage, "must run as root"),
+            // Whatever else the kernel answers names the entry, and is the device's matter…
+            (Errno::PERM, Storage, "layer entry can not be written: a/b: Operation not permitted"),
+            (Errno::NOMEM, Storage, "a/b: "),
+            (Errno::MFILE, Storage, "a/b: "),
+            // … unless no device could make it.
+            (Errno::NAMETOOLONG, Invalid, "a/b: File name too long"),
+            (Errno::MLINK, Invalid, "a/b: Too many links"),
+            (Errno::LOOP, Invalid, "a/b: Too many levels of symbolic links"),
+            (Errno::NOTDIR, Invalid, "a/b: "),
+            (Errno::INVAL, Invalid, "a/b: "),
+        ] {
+            let source = io::Error::from(errno);
+            let error = blame(LayerError::Entry { path: "a/b".to_owned(), source }, &store);
+            assert_eq!(error.kind(), kind, "{errno:?}");
+            assert!(error.chain().contains(says), "{errno:?}: {}", error.chain());
+        }
+        let full = LayerError::Tar(TarError::Read(Errno::NOSPC.into()));
+        assert_eq!(blame(full, &store).kind(), Storage, "the file of a decoder");
+        let broken = LayerError::Tar(TarError::Read(io::ErrorKind::InvalidData.into()));
+        assert_eq!(blame(broken, &store).kind(), Invalid);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -3,10 +3,19 @@
 //! Other algorithms of the OCI specification are refused: no registry in use serves them.
 
 use core::fmt;
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::mpsc::{Receiver, SyncSender, channel, sync_channel},
+    thread::{self, JoinHandle},
+};
 
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
+
+use crate::limits::{DIGEST_PIECE_BYTES, DIGEST_PIECES};
+
+/// Stack of a thread that computes a digest.
+const STACK_BYTES: usize = 64 << 10;
 
 /// A SHA-256 digest, `sha256:` and 64 lower-case hexadecimal characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -120,10 +129,72 @@ impl Hasher {
     }
 }
 
+/// A digest that a thread of its own computes, so that a second core takes part.
+struct Beside {
+    piece: Vec<u8>,
+    full: SyncSender<Vec<u8>>,
+    empty: Receiver<Vec<u8>>,
+    thread: JoinHandle<Hasher>,
+}
+
+impl Beside {
+    /// None where there is no second core, or no thread.
+    fn new() -> Option<Self> {
+        if thread::available_parallelism().ok()?.get() < 2 {
+            return None;
+        }
+        let (full, pieces) = sync_channel::<Vec<u8>>(DIGEST_PIECES);
+        let (used, empty) = channel();
+        let work = move || {
+            let mut hasher = Hasher::new();
+            for mut piece in pieces {
+                hasher.update(&piece);
+                piece.clear();
+                // Nobody takes the last ones back.
+                drop(used.send(piece));
+            }
+            hasher
+        };
+        let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(work).ok()?;
+        Some(Self { piece: Vec::with_capacity(DIGEST_PIECE_BYTES), full, empty, thread })
+    }
+
+    fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = DIGEST_PIECE_BYTES - self.piece.len();
+            let (head, tail) = bytes.split_at(bytes.len().min(room));
+            self.piece.extend_from_slice(head);
+            bytes = tail;
+            if self.piece.len() == DIGEST_PIECE_BYTES {
+                let next = self.empty.try_recv();
+                let next = next.unwrap_or_else(|_| Vec::with_capacity(DIGEST_PIECE_BYTES));
+                self.hand_over(next);
+            }
+        }
+    }
+
+    /// A thread that is gone is noticed at the end.
+    fn hand_over(&mut self, next: Vec<u8>) {
+        drop(self.full.send(core::mem::replace(&mut self.piece, next)));
+    }
+
+    fn finish(mut self) -> Digest {
+        self.hand_over(Vec::new());
+        drop(self.full);
+        // One that died takes its digest along: the empty one matches nothing.
+        self.thread.join().unwrap_or_else(|_| Hasher::new()).finish()
+    }
+}
+
+enum Hashing {
+    Here(Hasher),
+    Beside(Beside),
+}
+
 /// Passes bytes through, counts and hashes them, and fails beyond a bound.
 pub(super) struct HashReader<R> {
     inner: R,
-    hasher: Hasher,
+    hashing: Hashing,
     count: u64,
     max: u64,
 }
@@ -131,12 +202,22 @@ pub(super) struct HashReader<R> {
 impl<R: Read> HashReader<R> {
     /// At most `max` bytes may pass.
     pub(super) fn new(inner: R, max: u64) -> Self {
-        Self { inner, hasher: Hasher::new(), count: 0, max }
+        Self { inner, hashing: Hashing::Here(Hasher::new()), count: 0, max }
+    }
+
+    /// The same for a long stream: another core computes the digest, if there is one.
+    pub(super) fn beside(inner: R, max: u64) -> Self {
+        let hashing = Beside::new().map_or_else(|| Hashing::Here(Hasher::new()), Hashing::Beside);
+        Self { inner, hashing, count: 0, max }
     }
 
     /// Digest and number of the bytes that passed.
     pub(super) fn finish(self) -> (Digest, u64) {
-        (self.hasher.finish(), self.count)
+        let digest = match self.hashing {
+            Hashing::Here(hasher) => hasher.finish(),
+            Hashing::Beside(beside) => beside.finish(),
+        };
+        (digest, self.count)
     }
 
     /// Reads what is left, so that the digest covers it.
@@ -150,7 +231,11 @@ impl<R: Read> HashReader<R> {
 impl<R: Read> Read for HashReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
-        self.hasher.update(buffer.get(..n).unwrap_or_default());
+        let bytes = buffer.get(..n).unwrap_or_default();
+        match &mut self.hashing {
+            Hashing::Here(hasher) => hasher.update(bytes),
+            Hashing::Beside(beside) => beside.update(bytes),
+        }
         self.count = self.count.saturating_add(n as u64);
         if self.max < self.count {
             return Err(io::Error::new(
@@ -182,5 +267,16 @@ mod tests {
         let mut reader = HashReader::new(&b"12345"[..], 5);
         reader.drain().unwrap();
         assert_eq!(reader.finish(), (Digest::of(b"12345"), 5));
+    }
+
+    #[test]
+    fn another_thread_comes_to_the_same_digest() {
+        for length in [0, 1, DIGEST_PIECE_BYTES - 1, DIGEST_PIECE_BYTES, 9 * DIGEST_PIECE_BYTES + 7]
+        {
+            let bytes: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0]).collect();
+            let mut reader = HashReader::beside(&bytes[..], u64::MAX);
+            reader.drain().unwrap();
+            assert_eq!(reader.finish(), (Digest::of(&bytes), length as u64));
+        }
     }
 }

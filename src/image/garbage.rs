@@ -100,9 +100,11 @@ impl Store {
             pruned.images += 1;
             pruned = pruned.and(self.drop_unneeded(&wanted)?);
         }
-        // Last what a task waits for: its bytes would have to come again.
-        if self.is_short(settings)? {
+        // Last what a task waits for: its bytes would have to come again. A quota is not for them.
+        if self.is_disk_short(settings)? {
             self.drop_partial(now, true)?;
+        }
+        if self.is_short(settings)? {
             pruned = pruned.and(self.drop_unneeded(needed)?);
         }
         Ok(pruned)
@@ -128,7 +130,8 @@ impl Store {
         Ok(unfinished)
     }
 
-    /// Unpacked bytes of all layers.
+    /// Unpacked bytes of all layers of its own: what `image-quota` bounds. Downloads that are gone
+    /// on with are not: free space bounds them. Neither are stores below.
     pub(super) fn layers_bytes(&self) -> Result<u64, StoreError> {
         let layers = self.digests_in("layers")?;
         Ok(layers.iter().map(|layer| self.layer_size(layer)).fold(0, u64::saturating_add))
@@ -136,14 +139,17 @@ impl Store {
 
     /// Whether less is free than should be, or more is used than may be.
     fn is_short(&self, settings: &ImageSettings) -> Result<bool, StoreError> {
-        let root = self.root();
-        let stat = rustix::fs::statvfs(root).map_err(|e| at(root)(e.into()))?;
-        let short = stat.f_bavail.saturating_mul(stat.f_frsize) < settings.min_free_bytes;
-        Ok(short
+        Ok(self.is_disk_short(settings)?
             || match settings.quota_bytes {
                 Some(quota) => quota < self.layers_bytes()?,
                 None => false,
             })
+    }
+
+    fn is_disk_short(&self, settings: &ImageSettings) -> Result<bool, StoreError> {
+        let root = self.root();
+        let stat = rustix::fs::statvfs(root).map_err(|e| at(root)(e.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize) < settings.min_free_bytes)
     }
 
     fn last_use(&self, record: &NameRecord) -> Result<i64, StoreError> {

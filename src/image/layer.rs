@@ -12,7 +12,7 @@ use core::fmt;
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -32,7 +32,9 @@ use super::{
     tar::{Archive, Entry, EntryKind, TarError},
     tree::{Found, Tree, look, make_folder},
 };
-use crate::limits::{LAYER_DEPTH_MAX, LAYER_DIRS_MAX_BYTES, LAYER_ENTRIES_MAX};
+use crate::limits::{
+    LAYER_DEPTH_MAX, LAYER_DIRS_MAX_BYTES, LAYER_ENTRIES_MAX, LAYER_WRITE_BACK_BYTES,
+};
 
 /// How names of whiteouts begin.
 const WHITEOUT: &[u8] = b".wh.";
@@ -133,7 +135,8 @@ impl core::error::Error for LayerError {
     }
 }
 
-/// Unpacks `source`, packed or not, into the empty folder `path`; at most `max` bytes.
+/// Unpacks `source`, packed or not, into the empty folder `path`; at most `max` bytes. What does
+/// not fit into memory meanwhile is in the folder above.
 /// Returns the diff id and the sums of what is there now.
 ///
 /// # Errors
@@ -144,23 +147,39 @@ pub(super) fn unpack(
     max: u64,
 ) -> Result<(Digest, Sums), LayerError> {
     let tree = Tree::open(path).map_err(|e| failed(b".", e.into()))?;
-    unpack_into(source, &tree, max)
+    unpack_into(source, &tree, path.parent().unwrap_or(path), max)
 }
 
-fn unpack_into(source: impl Read, tree: &Tree, max: u64) -> Result<(Digest, Sums), LayerError> {
-    unpack_at_most(source, tree, max).map_err(|error| {
+fn unpack_into(
+    source: impl Read,
+    tree: &Tree,
+    scratch: &Path,
+    max: u64,
+) -> Result<(Digest, Sums), LayerError> {
+    unpack_at_most(source, tree, scratch, max).map_err(|error| {
         let beyond = matches!(&error, LayerError::Tar(TarError::Read(e))
             if e.kind() == io::ErrorKind::FileTooLarge);
         if beyond { LayerError::TooLarge { max } } else { error }
     })
 }
 
-fn unpack_at_most(source: impl Read, tree: &Tree, max: u64) -> Result<(Digest, Sums), LayerError> {
+fn unpack_at_most(
+    source: impl Read,
+    tree: &Tree,
+    scratch: &Path,
+    max: u64,
+) -> Result<(Digest, Sums), LayerError> {
     let read = |e| LayerError::Tar(TarError::Read(e));
-    let plain = HashReader::new(Unpacked::new(source).map_err(read)?, max);
+    let plain = HashReader::beside(Unpacked::new(source, scratch).map_err(read)?, max);
     let mut archive = Archive::new(plain);
-    let mut layer =
-        Layer { tree, folders: Vec::new(), folder_bytes: 0, content: Some(0), bytes: 0 };
+    let mut layer = Layer {
+        tree,
+        here: None,
+        folders: Vec::new(),
+        folder_bytes: 0,
+        content: Some(0),
+        bytes: 0,
+    };
     let mut count = 0;
     while let Some(entry) = archive.next_entry().map_err(LayerError::Tar)? {
         count += 1;
@@ -193,6 +212,9 @@ fn unpack_at_most(source: impl Read, tree: &Tree, max: u64) -> Result<(Digest, S
 /// A layer in the making.
 struct Layer<'a> {
     tree: &'a Tree,
+    /// The folder of the entry before, for the next one is likely to be there, too. Forgotten when
+    /// a name goes, for its path may lead elsewhere then.
+    here: Option<(Vec<u8>, OwnedFd)>,
     /// Times of folders, set at the end because each new name in them changes them.
     folders: Vec<(Vec<u8>, Timestamps)>,
     folder_bytes: usize,
@@ -231,8 +253,15 @@ impl Layer<'_> {
             let parent = self.tree.folder_or_make(parents).map_err(fail)?;
             return hide(parent.as_fd(), hidden).map_err(fail);
         }
-        let parent = self.tree.folder_or_make(parents).map_err(fail)?;
-        self.make(entry, parent.as_fd(), name, content)?;
+        let path = parents.join(&b'/');
+        let parent = match self.here.take() {
+            Some((here, parent)) if here == path => parent,
+            Some(_) | None => self.tree.folder_or_make(parents).map_err(fail)?,
+        };
+        let replaced = self.make(entry, parent.as_fd(), name, content)?;
+        if !replaced {
+            self.here = Some((path, parent));
+        }
         if entry.kind == EntryKind::Folder {
             self.remember(&names, entry)?;
         }
@@ -257,13 +286,14 @@ impl Layer<'_> {
         Ok(())
     }
 
+    /// Makes one entry. Returns whether something was there and went.
     fn make(
         &mut self,
         entry: &Entry,
         parent: BorrowedFd<'_>,
         name: &[u8],
         content: &mut impl Read,
-    ) -> Result<(), LayerError> {
+    ) -> Result<bool, LayerError> {
         let fail = |e: Errno| failed(&entry.path, e.into());
         // A link's target is looked up before its own name is cleared.
         let target = match entry.kind {
@@ -281,9 +311,18 @@ impl Layer<'_> {
             | EntryKind::BlockDevice
             | EntryKind::Fifo => None,
         };
+        // Most entries are new files.
+        if entry.kind == EntryKind::File {
+            match Tree::create_file(parent, name) {
+                Ok(file) => return self.fill(file, entry, content).map(|()| false),
+                Err(Errno::EXIST) => {}
+                Err(e) => return Err(fail(e)),
+            }
+        }
         let found = look(parent, name).map_err(fail)?;
         let keep = found == Some(Found::Folder) && entry.kind == EntryKind::Folder;
-        if found.is_some() && !keep {
+        let replaced = found.is_some() && !keep;
+        if replaced {
             clear(parent, name, found).map_err(|e| failed(&entry.path, e))?;
             self.content = None;
         }
@@ -296,10 +335,8 @@ impl Layer<'_> {
         };
         match entry.kind {
             EntryKind::File => {
-                let mut file = Tree::create_file(parent, name).map_err(fail)?;
-                let sum = copy(content, &mut file, entry)?;
-                self.content = self.content.map(|content| content.wrapping_add(sum));
-                attributes(&file, entry).and_then(|()| futimens(&file, &times(entry))).map_err(fail)
+                let file = Tree::create_file(parent, name).map_err(fail)?;
+                self.fill(file, entry, content)
             }
             EntryKind::Folder => {
                 if !keep {
@@ -324,7 +361,22 @@ impl Layer<'_> {
             EntryKind::CharDevice => device(FileType::CharacterDevice).map_err(fail),
             EntryKind::BlockDevice => device(FileType::BlockDevice).map_err(fail),
             EntryKind::Fifo => device(FileType::Fifo).map_err(fail),
-        }
+        }?;
+        Ok(replaced)
+    }
+
+    /// Gives a new file its content and attributes.
+    fn fill(
+        &mut self,
+        mut file: File,
+        entry: &Entry,
+        content: &mut impl Read,
+    ) -> Result<(), LayerError> {
+        let sum = copy(content, &mut file, entry)?;
+        self.content = self.content.map(|content| content.wrapping_add(sum));
+        attributes(&file, entry)
+            .and_then(|()| futimens(&file, &times(entry)))
+            .map_err(|e| failed(&entry.path, e.into()))
     }
 
     /// Sets the times of folders that are still folders.
@@ -435,7 +487,7 @@ fn clear_folder(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
 fn copy(content: &mut impl Read, file: &mut File, entry: &Entry) -> Result<u64, LayerError> {
     let whole = [(0, entry.size)];
     let mut buffer = [0; 32 << 10];
-    let (mut crc, mut at) = (Crc::new(), 0);
+    let (mut crc, mut at, mut waiting) = (Crc::new(), 0, 0);
     for (offset, length) in entry.sparse.as_deref().unwrap_or(&whole) {
         skip(&mut crc, offset.saturating_sub(at));
         if at != *offset {
@@ -454,6 +506,11 @@ fn copy(content: &mut impl Read, file: &mut File, entry: &Entry) -> Result<u64, 
             crc.update(bytes);
             file.write_all(bytes).map_err(|e| failed(&entry.path, e))?;
             left = left.saturating_sub(n as u64);
+            waiting += n;
+            if LAYER_WRITE_BACK_BYTES <= waiting {
+                waiting = 0;
+                crate::sys::start_write_back(&*file);
+            }
         }
         at = offset.saturating_add(*length);
     }

@@ -81,7 +81,7 @@ fn stream(items: &[Item<'_>]) -> Vec<u8> {
 fn apply(scratch: &Scratch, resolver: Resolver, items: &[Item<'_>]) -> Result<(), LayerError> {
     let bytes = stream(items);
     let tree = Tree::with(&scratch.root(), resolver).map_err(|e| failed(b".", e.into()))?;
-    let (diff_id, sums) = unpack_into(&bytes[..], &tree, 1 << 30)?;
+    let (diff_id, sums) = unpack_into(&bytes[..], &tree, &scratch.0, 1 << 30)?;
     assert_eq!((diff_id, sums.bytes), (Digest::of(&bytes), bytes.len() as u64));
     scratch.assert_shape(sums);
     Ok(())
@@ -218,7 +218,7 @@ fn the_bytes_of_a_layer_have_a_bound() {
     let scratch = Scratch::new("bounds");
     let bytes = stream(&[File("a", "four"), File("b", "more")]);
     let tree = Tree::open(&scratch.root()).unwrap();
-    let result = unpack_into(&bytes[..], &tree, 1000);
+    let result = unpack_into(&bytes[..], &tree, &scratch.0, 1000);
     assert!(matches!(result, Err(LayerError::TooLarge { max: 1000 })), "{result:?}");
     scratch.assert_untouched();
 }

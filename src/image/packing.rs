@@ -3,15 +3,14 @@
 //! Media types are not asked, for they are wrong in practice (Docker does the same, moby
 //! `pkg/archive`, `DetectCompression`). A wrong guess can not pass: the diff id would differ.
 
-use std::io::{self, BufReader, Chain, Cursor, Read};
-
-use flate2::read::MultiGzDecoder;
-use ruzstd::decoding::{
-    BlockDecodingStrategy, FrameDecoder,
-    errors::{FrameDecoderError, ReadFrameHeaderError},
+use std::{
+    io::{self, BufReader, Chain, Cursor, Read},
+    path::Path,
 };
 
-use crate::limits::ZSTD_WINDOW_MAX_BYTES;
+use flate2::read::MultiGzDecoder;
+
+use super::zstd::Zstd;
 
 const BUFFER_BYTES: usize = 32 << 10;
 
@@ -38,11 +37,11 @@ impl<R: Read> core::fmt::Debug for Unpacked<R> {
 }
 
 impl<R: Read> Unpacked<R> {
-    /// Looks at the first bytes of `source`.
+    /// Looks at the first bytes of `source`. A decoder that needs a file makes one in `folder`.
     ///
     /// # Errors
     /// Those of reading it.
-    pub(super) fn new(mut source: R) -> io::Result<Self> {
+    pub(super) fn new(mut source: R, folder: &Path) -> io::Result<Self> {
         let mut head = Vec::with_capacity(4);
         source.by_ref().take(4).read_to_end(&mut head)?;
         let gzip = head.starts_with(&[0x1f, 0x8b]);
@@ -51,7 +50,7 @@ impl<R: Read> Unpacked<R> {
         Ok(if gzip {
             Self::Gzip(Box::new(MultiGzDecoder::new(source)))
         } else if zstd {
-            Self::Zstd(Box::new(Zstd::new(source)))
+            Self::Zstd(Box::new(Zstd::new(source, folder)))
         } else {
             Self::Plain(source)
         })
@@ -73,79 +72,6 @@ fn skippable(head: &[u8]) -> bool {
     matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18])
 }
 
-/// Decodes zstd frames in a row with a bounded window.
-pub(super) struct Zstd<S> {
-    source: S,
-    decoder: FrameDecoder,
-    in_frame: bool,
-}
-
-impl<S: io::BufRead> Zstd<S> {
-    fn new(source: S) -> Self {
-        let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(ZSTD_WINDOW_MAX_BYTES);
-        Self { source, decoder, in_frame: false }
-    }
-
-    /// Begins the next frame; false at the end of the stream.
-    fn next_frame(&mut self) -> io::Result<bool> {
-        while !self.source.fill_buf()?.is_empty() {
-            match self.decoder.reset(&mut self.source) {
-                Ok(()) => {
-                    self.in_frame = true;
-                    return Ok(true);
-                }
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                    length,
-                    ..
-                })) => {
-                    let length = u64::from(length);
-                    let skipped = io::copy(&mut (&mut self.source).take(length), &mut io::sink())?;
-                    if skipped < length {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                }
-                Err(FrameDecoderError::WindowSizeTooBig { requested, max }) => {
-                    let text = format!(
-                        "it is packed with a zstd window of {requested} bytes, at most {max} are \
-                         allowed; pack it without --long or at a lower level"
-                    );
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-                }
-                Err(e) => return Err(invalid(e)),
-            }
-        }
-        Ok(false)
-    }
-}
-
-impl<S: io::BufRead> Read for Zstd<S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            if !self.in_frame && !self.next_frame()? {
-                return Ok(0);
-            }
-            if 0 < self.decoder.can_collect() {
-                return self.decoder.read(buffer);
-            }
-            if self.decoder.is_finished() {
-                self.in_frame = false;
-            } else {
-                self.decoder
-                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
-                    .map_err(invalid)?;
-            }
-        }
-    }
-}
-
-fn invalid(e: FrameDecoderError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, e)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +80,7 @@ mod tests {
 
     fn plain(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
-        Unpacked::new(bytes)?.read_to_end(&mut out)?;
+        Unpacked::new(bytes, &std::env::temp_dir())?.read_to_end(&mut out)?;
         Ok(out)
     }
 

@@ -9,6 +9,7 @@ use super::{
     digest::Digest, layer::LayerError, manifest::ManifestError, protocol::FetchFailure,
     reference::ReferenceError, store::StoreError,
 };
+use crate::model::chain;
 
 /// Why an image was not fetched.
 #[derive(Debug)]
@@ -171,14 +172,7 @@ impl PullError {
 
     /// The whole chain of causes on one line.
     pub(super) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = core::error::Error::source(self);
-        while let Some(e) = cause {
-            text.push_str(": ");
-            text.push_str(&e.to_string());
-            cause = e.source();
-        }
-        text
+        chain(self)
     }
 }
 

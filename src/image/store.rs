@@ -27,7 +27,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, Timespec, Timestamps, flock, futimens};
+use rustix::{
+    fs::{FlockOperation, Timespec, Timestamps, flock, futimens},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -60,22 +63,58 @@ pub enum StoreError {
     },
 }
 
+/// What is wrong with the storage below a store, where the kernel's answer alone tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ailment {
+    /// No room, or no room for this user.
+    Full,
+    /// Mounted so, or turned so by the kernel.
+    ReadOnly,
+    /// It does not keep or give back what it should.
+    Failing,
+    /// The agent may not write there.
+    Forbidden,
+}
+
+impl Ailment {
+    /// What the kernel's answer means, if it is about the storage as a whole.
+    pub(super) fn of(answer: &io::Error) -> Option<Self> {
+        match Errno::from_io_error(answer)? {
+            Errno::NOSPC | Errno::DQUOT => Some(Self::Full),
+            Errno::ROFS => Some(Self::ReadOnly),
+            Errno::IO | Errno::NODEV | Errno::NXIO => Some(Self::Failing),
+            Errno::ACCESS => Some(Self::Forbidden),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { path, source }
-                if matches!(
-                    source.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                ) =>
-            {
-                write!(
-                    f,
-                    "no space left for images in {}; free some with `edgeagent image prune`",
-                    path.display()
-                )
+            Self::Io { path, source } => {
+                let path = path.display();
+                match Ailment::of(source) {
+                    Some(Ailment::Full) => write!(
+                        f,
+                        "no space left for images in {path}; free some with `edgeagent image prune`"
+                    ),
+                    Some(Ailment::ReadOnly) => write!(
+                        f,
+                        "images can not be written, {path} is read-only; mount it writable, and \
+                         look with `dmesg` whether the kernel made it so after an error"
+                    ),
+                    Some(Ailment::Failing) => write!(
+                        f,
+                        "the storage of images fails at {path}; see `dmesg`, and replace the card \
+                         or disk when it is worn out"
+                    ),
+                    Some(Ailment::Forbidden) => {
+                        write!(f, "image store may not use {path}; edgeagent must run as root")
+                    }
+                    None => write!(f, "image store can not use {path}"),
+                }
             }
-            Self::Io { path, .. } => write!(f, "image store can not use {}", path.display()),
             Self::Quota { quota } => write!(
                 f,
                 "images would take more than the image-quota of {quota} bytes; remove some with \
@@ -302,7 +341,7 @@ impl Store {
         let (path, file) = self.lock_file()?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(FetchLock(file))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(at(&path)(errno.into())),
         }
     }

@@ -288,3 +288,58 @@ fn layers_of_a_pull_that_broke_off_stay_for_the_next_one() {
     settings.min_free_bytes = u64::MAX;
     assert_eq!(collect(&settings, week), 1, "room is worth more");
 }
+
+#[test]
+fn a_quota_bounds_own_layers_and_leaves_downloads_and_stores_below_alone() {
+    let scratch = Scratch::new("quota");
+    let preloaded = scratch.0.join("preloaded");
+    let below = Store::open(&preloaded).unwrap();
+    put(&below, "base:1", &"x".repeat(1000));
+    let held = put(&below, "held:1", "held");
+    use_at(&below.name_path(&held.reference), 0);
+    let store = Store::open(&scratch.0.join("own")).unwrap().over(&[preloaded]);
+    for (name, content, at) in [("old:1", "old", 1), ("new:1", "new", 2), ("used:1", "use", 0)] {
+        let record = put(&store, name, content);
+        use_at(&store.name_path(&record.reference), at * 86_400);
+    }
+    let loaded = NameRecord { loaded: true, ..put(&store, "loaded:1", "loa") };
+    store.publish_name(&loaded).unwrap();
+    use_at(&store.name_path(&loaded.reference), 0);
+    // The same image as below, under a name of its own: it takes nothing here.
+    put(&store, "same:1", "held");
+    let partial = store.root().join("partial/half");
+    fs::create_dir(partial.parent().unwrap()).unwrap();
+    fs::write(&partial, [7; 5000]).unwrap();
+
+    let used = store.find(&Reference::parse("used:1").unwrap()).unwrap().unwrap();
+    let base = store.find(&Reference::parse("base:1").unwrap()).unwrap().unwrap();
+    let manifests = BTreeSet::from([used.manifest, base.manifest]);
+    let needed = Needed { manifests, layers: BTreeSet::new() };
+    let now = UnixTime::from_seconds(3 * DAY);
+    let mut settings = ImageSettings { min_free_bytes: 0, ..ImageSettings::default() };
+    let mut collect = |quota: u64, free: u64| {
+        (settings.quota_bytes, settings.min_free_bytes) = (Some(quota), free);
+        store.collect(&settings, &needed, now).unwrap();
+        let own = names(&store);
+        (
+            own.into_iter().filter(|name| name != "base:1" && name != "held:1").collect::<Vec<_>>(),
+            partial.exists(),
+        )
+    };
+    let mut there = vec!["loaded:1", "new:1", "old:1", "same:1", "used:1"];
+    let mut expect = |gone: &str| {
+        there.retain(|name| *name != gone);
+        there.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(store.layers_bytes().unwrap(), 12, "four layers of its own, of three bytes each");
+    assert_eq!(collect(12, 0), (expect(""), true), "5000 bytes of a download do not count");
+    assert_eq!(collect(11, 0), (expect("old:1"), true), "the one not used for longest");
+    // What is needed or was loaded stays even so, and a download is not sacrificed in vain.
+    expect("same:1");
+    assert_eq!(collect(1, 0), (expect("new:1"), true));
+    assert_eq!(collect(1, u64::MAX), (expect(""), false), "room on the disk is worth more");
+    assert_eq!(names(&below), ["base:1", "held:1"], "nothing below is ever touched");
+    assert!(
+        store.are_sound(&base.layers) && base.layers[0].starts_with(scratch.0.join("preloaded"))
+    );
+}

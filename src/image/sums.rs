@@ -237,22 +237,15 @@ mod tests {
         crc.update(b"content");
         assert_eq!(good.1, of_content(&crc, 7), "two names, one content");
         let modified = fs::metadata(tree.join("a/file")).unwrap().modified().unwrap();
-        fs::write(tree.join("a/file"), "c0ntent").unwrap();
-        File::options()
-            .write(true)
-            .open(tree.join("a/file"))
-            .unwrap()
-            .set_modified(modified)
-            .unwrap();
+        let write = |content: &str| {
+            fs::write(tree.join("a/file"), content).unwrap();
+            let file = File::options().write(true).open(tree.join("a/file")).unwrap();
+            file.set_modified(modified).unwrap();
+        };
+        write("c0ntent");
         assert_eq!(sums().0, good.0, "a bit that fell over is only seen by reading");
         assert_ne!(sums().1, good.1);
-        fs::write(tree.join("a/file"), "content").unwrap();
-        File::options()
-            .write(true)
-            .open(tree.join("a/file"))
-            .unwrap()
-            .set_modified(modified)
-            .unwrap();
+        write("content");
         assert_eq!(sums(), good);
         fs::set_permissions(tree.join("a"), fs::Permissions::from_mode(0o700)).unwrap();
         assert_ne!(sums().0, good.0);

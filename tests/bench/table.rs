@@ -9,7 +9,7 @@ pub(crate) enum Budget {
     None,
     /// Our figure is at most this.
     AtMost(f64),
-    /// Our figure is at most this share of dockerd's.
+    /// Our figure is at most this share of the other's.
     Ratio(f64),
 }
 
@@ -17,13 +17,19 @@ pub(crate) enum Budget {
 #[derive(Debug)]
 pub(crate) struct Table {
     head: String,
+    other: &'static str,
     rows: Vec<[String; 6]>,
 }
 
 impl Table {
-    /// An empty table.
+    /// An empty table beside dockerd.
     pub(crate) fn new(head: &str) -> Self {
-        Self { head: head.to_owned(), rows: Vec::new() }
+        Self::beside(head, "dockerd")
+    }
+
+    /// An empty table beside something else.
+    pub(crate) fn beside(head: &str, other: &'static str) -> Self {
+        Self { head: head.to_owned(), other, rows: Vec::new() }
     }
 
     /// Adds a row.
@@ -43,7 +49,7 @@ impl Table {
 
     /// The whole table in Markdown.
     pub(crate) fn render(&self) -> String {
-        let head = ["", "edgeagent", "dockerd", "ratio", "budget", ""].map(str::to_owned);
+        let head = ["", "edgeagent", self.other, "ratio", "budget", ""].map(str::to_owned);
         let all: Vec<&[String; 6]> = [&head].into_iter().chain(&self.rows).collect();
         let width = |i: usize| all.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..6).map(width).collect();

@@ -31,6 +31,7 @@ mod joining;
 mod logs;
 mod network;
 mod owner;
+mod power;
 mod probe;
 mod pulls;
 mod services;

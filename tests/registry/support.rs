@@ -249,15 +249,18 @@ pub(crate) fn assert_here(event: &FetchEvent, store: &Path, name: &str, image: &
     assert_eq!(partials(store).len(), 0);
 }
 
-/// Memory of our fetch child in kB without that of its program's file, if it lives.
+/// Memory of our fetch child in kB without pages of files, if it lives.
 pub(crate) fn memory() -> Option<u64> {
     let own = format!("PPid:\t{}", std::process::id());
     fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
         let status = fs::read_to_string(entry.path().join("status")).ok()?;
         let name = fs::read(entry.path().join("cmdline")).ok()?;
         let ours = status.lines().any(|line| line == own) && name.starts_with(b"edgeagent-fetch");
-        let line = status.lines().find(|line| line.starts_with("RssAnon:")).filter(|_| ours)?;
-        line.split_whitespace().nth(1)?.parse().ok()
+        let number = |name: &str| -> Option<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        ours.then(|| Some(number("RssAnon:")? + number("RssShmem:")?))?
     })
 }
 

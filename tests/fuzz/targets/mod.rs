@@ -18,6 +18,7 @@ pub mod shim_frame;
 pub mod template;
 pub mod tpm_response;
 pub mod user;
+pub mod zstd_frame;
 
 /// A fuzz target: takes any bytes, and panics when something is wrong.
 pub type Target = fn(&[u8]);
@@ -42,4 +43,5 @@ pub const ALL: &[(&str, Target)] = &[
     ("template", template::run),
     ("tpm_response", tpm_response::run),
     ("user", user::run),
+    ("zstd_frame", zstd_frame::run),
 ];
