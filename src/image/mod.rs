@@ -11,6 +11,7 @@ mod child;
 mod digest;
 mod fetch;
 mod garbage;
+mod http;
 mod layer;
 mod manifest;
 mod packing;

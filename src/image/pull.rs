@@ -41,7 +41,7 @@ pub(super) enum PullError {
         /// `host[:port]`.
         registry: String,
         /// What is wrong with it.
-        source: Box<ureq::Error>,
+        source: io::Error,
     },
     /// No connection.
     Refused {
@@ -53,7 +53,7 @@ pub(super) enum PullError {
         /// `host[:port]`.
         registry: String,
         /// What went wrong.
-        source: Box<ureq::Error>,
+        source: io::Error,
     },
     /// A layer broke off, again and again.
     Broken {
