@@ -468,6 +468,10 @@ pub const REGISTRY_REDIRECTS_MAX: usize = 10;
 /// Largest header part of a registry's answer, in bytes. A larger one fails the pull.
 pub const REGISTRY_HEADER_MAX_BYTES: usize = 32 << 10;
 
+/// Connections to registries that are kept for the next request. One more takes the place of the
+/// one that waits longest.
+pub const REGISTRY_IDLE_MAX: usize = 4;
+
 /// Largest answer of a token server, in bytes. A larger one fails the pull.
 pub const REGISTRY_TOKEN_MAX_BYTES: u64 = 64 << 10;
 

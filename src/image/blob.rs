@@ -99,7 +99,7 @@ impl Flow {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a fetch child is a driver of its own")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 

@@ -12,6 +12,7 @@ mod digest;
 mod entropy;
 mod fetch;
 mod garbage;
+mod http;
 mod layer;
 mod manifest;
 mod packing;

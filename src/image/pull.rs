@@ -42,7 +42,7 @@ pub(super) enum PullError {
         /// `host[:port]`.
         registry: String,
         /// What is wrong with it.
-        source: Box<ureq::Error>,
+        source: io::Error,
     },
     /// No connection.
     Refused {
@@ -54,7 +54,7 @@ pub(super) enum PullError {
         /// `host[:port]`.
         registry: String,
         /// What went wrong.
-        source: Box<ureq::Error>,
+        source: io::Error,
     },
     /// A layer broke off, again and again.
     Broken {

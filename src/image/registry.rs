@@ -12,15 +12,12 @@ use std::{
 };
 
 use serde::Deserialize;
-use ureq::{
-    Body,
-    http::{Response, StatusCode, header},
-};
 use zeroize::Zeroizing;
 
 use super::{
     auth::{Challenge, Credentials, percent_encode},
     digest::Digest,
+    http::Answer,
     manifest::{ACCEPT, ManifestError},
     pull::PullError,
     reference::{DOCKER_HUB, Reference},
@@ -161,7 +158,7 @@ impl Registry {
     /// minute of silence: what a short try again is for has passed by then.
     fn may_pass(&self, e: &PullError) -> bool {
         let silent = matches!(e, PullError::Unreachable { source, .. }
-            if matches!(**source, ureq::Error::Timeout(_)));
+            if source.kind() == io::ErrorKind::TimedOut);
         let final_at_first = silent || matches!(e, PullError::Refused { .. });
         let answered = REGISTRY_FIRST_RETRIES < self.retries;
         e.may_pass() && (answered || !final_at_first)
@@ -212,8 +209,8 @@ impl Registry {
         from: u64,
     ) -> Result<Part, PullError> {
         let answer = self.get(&self.blob_url(digest), "*/*", from)?;
-        let at = if answer.status() == StatusCode::PARTIAL_CONTENT {
-            let range = answer.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
+        let at = if answer.status == 206 {
+            let range = answer.header("content-range");
             if !range.is_some_and(|range| continues(range, from, size)) {
                 return Err(PullError::Range { registry: self.name.clone() });
             }
@@ -221,33 +218,26 @@ impl Registry {
         } else {
             0
         };
-        let body = answer.into_body();
+        let body = answer.body;
         // A part may be shorter than asked for; the rest is asked for then.
-        let wrong = body
-            .content_length()
-            .is_some_and(|length| size - at < length || (at == 0 && length < size));
+        let wrong =
+            body.length().is_some_and(|length| size - at < length || (at == 0 && length < size));
         if wrong {
             return Err(PullError::Length { digest: digest.clone(), size });
         }
-        Ok(Part { body: Box::new(body.into_reader()), at })
+        Ok(Part { body: Box::new(body), at })
     }
 
     fn blob_url(&self, digest: &Digest) -> String {
         format!("{}/v2/{}/blobs/{digest}", self.base, self.path)
     }
 
-    fn read_all(
-        &self,
-        mut answer: Response<Body>,
-        max: usize,
-    ) -> Result<(Vec<u8>, String), PullError> {
-        let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    fn read_all(&self, answer: Answer, max: usize) -> Result<(Vec<u8>, String), PullError> {
+        let kind = answer.header("content-type");
         let kind = kind.unwrap_or_default().to_owned();
         let mut bytes = Vec::new();
-        let body = answer.body_mut().as_reader();
-        body.take(max as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|e| unreachable(&self.name, ureq::Error::Io(e)))?;
+        let mut body = answer.body.take(max as u64 + 1);
+        body.read_to_end(&mut bytes).map_err(|e| unreachable(&self.name, e))?;
         if max < bytes.len() {
             return Err(PullError::Manifest(ManifestError::TooLarge { max }));
         }
@@ -256,30 +246,30 @@ impl Registry {
 
     /// Gets `url` of this registry, logging in when it asks for that: at first, and again when a
     /// token has expired.
-    fn get(&mut self, url: &str, accept: &str, from: u64) -> Result<Response<Body>, PullError> {
+    fn get(&mut self, url: &str, accept: &str, from: u64) -> Result<Answer, PullError> {
         let mut answer = self.send(url, accept, from)?;
         self.retries = REGISTRY_RETRIES;
-        if answer.status() == StatusCode::UNAUTHORIZED {
+        if answer.status == 401 {
             self.log_in(&answer)?;
+            // Its connection serves the next request.
+            drop(answer);
             answer = self.send(url, accept, from)?;
         }
-        match answer.status() {
-            StatusCode::OK => Ok(answer),
-            StatusCode::PARTIAL_CONTENT if 0 < from => Ok(answer),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.denied()),
+        match answer.status {
+            200 => Ok(answer),
+            206 if 0 < from => Ok(answer),
+            401 | 403 => Err(self.denied()),
             status => Err(self.answer(status)),
         }
     }
 
-    fn send(&mut self, url: &str, accept: &str, from: u64) -> Result<Response<Body>, PullError> {
+    fn send(&mut self, url: &str, accept: &str, from: u64) -> Result<Answer, PullError> {
         let authorization = self.authorization.as_ref().map(|text| text.as_str());
         self.transport.get(Request { url, accept, authorization, from, form: None })
     }
 
-    fn log_in(&mut self, answer: &Response<Body>) -> Result<(), PullError> {
-        let challenges = answer.headers().get_all(header::WWW_AUTHENTICATE);
-        let mut challenges =
-            challenges.iter().filter_map(|v| v.to_str().ok()).filter_map(Challenge::parse);
+    fn log_in(&mut self, answer: &Answer) -> Result<(), PullError> {
+        let mut challenges = answer.headers("www-authenticate").filter_map(Challenge::parse);
         let authorization = match challenges.next() {
             Some(Challenge::Basic) => self.credentials.basic().ok_or_else(|| self.denied())?,
             Some(Challenge::Bearer { realm, service }) => self.token(&realm, &service)?,
@@ -312,19 +302,15 @@ impl Registry {
         self.read_token(answer)
     }
 
-    fn read_token(&self, mut answer: Response<Body>) -> Result<Zeroizing<String>, PullError> {
-        match answer.status() {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(self.denied()),
+    fn read_token(&self, answer: Answer) -> Result<Zeroizing<String>, PullError> {
+        match answer.status {
+            200 => {}
+            401 | 403 => return Err(self.denied()),
             status => return Err(self.answer(status)),
         }
         let mut json = Zeroizing::new(Vec::new());
-        answer
-            .body_mut()
-            .as_reader()
-            .take(REGISTRY_TOKEN_MAX_BYTES)
-            .read_to_end(&mut json)
-            .map_err(|e| unreachable(&self.name, ureq::Error::Io(e)))?;
+        let mut body = answer.body.take(REGISTRY_TOKEN_MAX_BYTES);
+        body.read_to_end(&mut json).map_err(|e| unreachable(&self.name, e))?;
         let answer: TokenAnswer = serde_json::from_slice(&json).map_err(|_| self.denied())?;
         let token = Zeroizing::new(answer.token);
         let other = Zeroizing::new(answer.access_token);
@@ -343,24 +329,21 @@ impl Registry {
         }
     }
 
-    fn answer(&self, status: StatusCode) -> PullError {
-        PullError::Answer { registry: self.name.clone(), status: status.as_u16() }
+    fn answer(&self, status: u16) -> PullError {
+        PullError::Answer { registry: self.name.clone(), status }
     }
 }
 
 /// Whether somebody was there, and the connection failed on what was said.
-fn is_answer(e: &ureq::Error) -> bool {
-    if let ureq::Error::Io(e) = e {
-        return matches!(
-            e.kind(),
-            io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::BrokenPipe
-                | io::ErrorKind::InvalidData
-        );
-    }
-    matches!(e, ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Protocol(_))
+fn is_answer(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::InvalidData
+    )
 }
 
 /// The pause after so many failures in a row before another try.

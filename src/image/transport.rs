@@ -3,21 +3,22 @@
 //! Plain HTTP goes to hosts declared insecure only, an authorization to the origin that it is meant
 //! for only. Redirects are followed here and not by the HTTP library, so that both hold.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
-use ureq::{
-    Agent, Body,
-    http::{Response, Uri, header},
-    tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem},
+use http::Uri;
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::Resumption,
+    pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-use super::pull::PullError;
+use super::{
+    http::{Answer, Client, Message, Origin},
+    pull::PullError,
+};
 use crate::{
-    crypto,
-    limits::{
-        REGISTRY_ANSWER_TIMEOUT, REGISTRY_CONNECT_TIMEOUT, REGISTRY_HEADER_MAX_BYTES,
-        REGISTRY_REDIRECTS_MAX, REGISTRY_STALL_TIMEOUT,
-    },
+    crypto::{self, Unverified},
+    limits::REGISTRY_REDIRECTS_MAX,
     model::RegistrySettings,
 };
 
@@ -38,15 +39,15 @@ pub(super) struct Request<'a> {
 #[derive(Clone)]
 pub(super) struct Transport {
     settings: Arc<RegistrySettings>,
-    public: Agent,
+    public: Client,
     /// By `host[:port]`, for those that may show other certificates. They are tried in order until
     /// one accepts what is shown.
-    special: BTreeMap<String, Vec<Agent>>,
+    special: BTreeMap<String, Vec<Client>>,
 }
 
 impl Transport {
     pub(super) fn new(settings: Arc<RegistrySettings>) -> Self {
-        let public = agent(RootCerts::WebPki, false);
+        let public = client(Some(public_roots()));
         Self { settings, public, special: BTreeMap::new() }
     }
 
@@ -55,7 +56,7 @@ impl Transport {
     }
 
     /// Sends a request and follows where it is sent on to.
-    pub(super) fn get(&mut self, request: Request<'_>) -> Result<Response<Body>, PullError> {
+    pub(super) fn get(&mut self, request: Request<'_>) -> Result<Answer, PullError> {
         let mut url = request.url.to_owned();
         let first = origin(&url);
         for _ in 0..=REGISTRY_REDIRECTS_MAX {
@@ -66,12 +67,10 @@ impl Transport {
             let same = first.as_ref().is_some_and(|first| first.is(&place));
             let authorization = request.authorization.filter(|_| same);
             let answer = self.call(&place, Request { url: &url, authorization, ..request })?;
-            if request.form.is_some()
-                || !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308)
-            {
+            if request.form.is_some() || !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
             }
-            let location = answer.headers().get(header::LOCATION).and_then(|v| v.to_str().ok());
+            let location = answer.header("location");
             url = location
                 .and_then(|to| redirect(&url, to))
                 .ok_or_else(|| not_safe(request.url, location.unwrap_or("nowhere")))?;
@@ -79,28 +78,26 @@ impl Transport {
         Err(not_safe(request.url, &url))
     }
 
-    fn call(&mut self, place: &Origin, request: Request<'_>) -> Result<Response<Body>, PullError> {
-        let mut last = ureq::Error::ConnectionFailed;
-        for agent in self.agents(&place.authority)? {
-            let sent = match request.form {
-                Some(form) => {
-                    let kind = "application/x-www-form-urlencoded";
-                    agent.post(request.url).header(header::CONTENT_TYPE, kind).send(form)
-                }
-                None => {
-                    let mut call = agent.get(request.url).header(header::ACCEPT, request.accept);
-                    if let Some(value) = request.authorization {
-                        call = call.header(header::AUTHORIZATION, value);
-                    }
-                    if 0 < request.from {
-                        call = call.header(header::RANGE, format!("bytes={}-", request.from));
-                    }
-                    call.call()
-                }
-            };
-            match sent {
+    fn call(&mut self, place: &Origin, request: Request<'_>) -> Result<Answer, PullError> {
+        let not_url = || not_safe(request.url, request.url);
+        let url: Uri = request.url.parse().map_err(|_| not_url())?;
+        let range = format!("bytes={}-", request.from);
+        let mut headers = Vec::new();
+        if request.form.is_some() {
+            headers.push(("content-type", "application/x-www-form-urlencoded"));
+        } else {
+            headers.push(("accept", request.accept));
+            headers.extend(request.authorization.map(|value| ("authorization", value)));
+            headers.extend((0 < request.from).then_some(("range", range.as_str())));
+        }
+        let method = if request.form.is_some() { "POST" } else { "GET" };
+        let body = request.form.unwrap_or_default();
+        let message = Message { method, url: &url, headers: &headers, body };
+        let mut last = io::Error::from(io::ErrorKind::NotConnected);
+        for client in self.clients(&place.authority)? {
+            match client.send(&message) {
                 Ok(answer) => return Ok(answer),
-                // The next agent may know the server's certificate.
+                // The next one may know the server's certificate.
                 Err(e) if is_certificate(&e) => last = e,
                 Err(e) => return Err(unreachable(&place.authority, e)),
             }
@@ -108,53 +105,24 @@ impl Transport {
         Err(unreachable(&place.authority, last))
     }
 
-    fn agents(&mut self, authority: &str) -> Result<Vec<Agent>, PullError> {
-        if let Some(agents) = self.special.get(authority) {
-            return Ok(agents.clone());
+    fn clients(&mut self, authority: &str) -> Result<Vec<Client>, PullError> {
+        if let Some(clients) = self.special.get(authority) {
+            return Ok(clients.clone());
         }
-        let agents = if self.settings.is_insecure(authority) {
-            vec![agent(RootCerts::WebPki, true)]
+        let clients = if self.settings.is_insecure(authority) {
+            vec![client(None)]
         } else if let Some(path) = self.settings.ca_files.get(authority) {
-            vec![agent(roots(path)?, false), self.public.clone()]
+            vec![client(Some(roots(path)?)), self.public.clone()]
         } else {
             return Ok(vec![self.public.clone()]);
         };
-        self.special.insert(authority.to_owned(), agents.clone());
-        Ok(agents)
-    }
-}
-
-/// Scheme, host and port of a URL.
-#[derive(Debug, PartialEq, Eq)]
-struct Origin {
-    tls: bool,
-    /// `host[:port]`, as written.
-    authority: String,
-    host: String,
-    port: u16,
-}
-
-impl Origin {
-    fn is(&self, other: &Self) -> bool {
-        (self.tls, &self.host, self.port) == (other.tls, &other.host, other.port)
+        self.special.insert(authority.to_owned(), clients.clone());
+        Ok(clients)
     }
 }
 
 fn origin(url: &str) -> Option<Origin> {
-    let uri: Uri = url.parse().ok()?;
-    let tls = match uri.scheme_str()? {
-        "https" => true,
-        "http" => false,
-        _ => return None,
-    };
-    let authority = uri.authority()?.as_str();
-    // A name and password in a URL would be credentials of somebody else's choice.
-    if authority.contains('@') {
-        return None;
-    }
-    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let host = uri.host()?.to_ascii_lowercase();
-    Some(Origin { tls, authority: authority.to_owned(), host, port })
+    Origin::of(&url.parse().ok()?)
 }
 
 /// Where a redirect leads; none when it gives up TLS or makes no sense.
@@ -175,60 +143,53 @@ fn not_safe(from: &str, to: &str) -> PullError {
     PullError::Unsafe { registry, place: to.chars().take(200).collect() }
 }
 
-pub(super) fn unreachable(registry: &str, e: ureq::Error) -> PullError {
+pub(super) fn unreachable(registry: &str, source: io::Error) -> PullError {
     let registry = registry.to_owned();
-    if matches!(&e, ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused) {
+    if source.kind() == io::ErrorKind::ConnectionRefused {
         PullError::Refused { registry }
-    } else if is_certificate(&e) {
-        PullError::Certificate { registry, source: Box::new(e) }
+    } else if is_certificate(&source) {
+        PullError::Certificate { registry, source }
     } else {
-        PullError::Unreachable { registry, source: Box::new(e) }
+        PullError::Unreachable { registry, source }
     }
 }
 
 /// Whether it is the server's certificate that is not accepted.
-fn is_certificate(e: &ureq::Error) -> bool {
-    let refused = |e: &rustls::Error| matches!(e, rustls::Error::InvalidCertificate(_));
-    if let ureq::Error::Io(e) = e {
-        return e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()).is_some_and(refused);
-    }
-    matches!(e, ureq::Error::Rustls(e) if refused(e))
+fn is_certificate(e: &io::Error) -> bool {
+    let e = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    e.is_some_and(|e| matches!(e, rustls::Error::InvalidCertificate(_)))
 }
 
-fn agent(roots: RootCerts, unverified: bool) -> Agent {
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(crypto::provider())
-        .root_certs(roots)
-        .disable_verification(unverified)
-        .build();
-    Agent::config_builder()
-        .tls_config(tls)
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .max_response_header_size(REGISTRY_HEADER_MAX_BYTES)
-        .timeout_connect(Some(REGISTRY_CONNECT_TIMEOUT))
-        .timeout_recv_response(Some(REGISTRY_ANSWER_TIMEOUT))
-        .timeout_per_read(Some(REGISTRY_STALL_TIMEOUT))
-        .user_agent(concat!("edgeagent/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .new_agent()
+/// Believes certificates of these roots; without any, whoever answers.
+fn client(roots: Option<RootCertStore>) -> Client {
+    let provider = crypto::provider();
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    #[expect(clippy::expect_used, reason = "the provider has suites of both versions")]
+    let builder = builder.with_safe_default_protocol_versions().expect("suites");
+    let builder = match roots {
+        Some(roots) => builder.with_root_certificates(roots),
+        None => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        }
+    };
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A connection is kept instead; tickets would cost memory for little.
+    config.resumption = Resumption::disabled();
+    Client::new(Arc::new(config))
 }
 
-fn roots(path: &Path) -> Result<RootCerts, PullError> {
+fn public_roots() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, PullError> {
     let unusable = || PullError::CaFile { path: path.to_owned() };
     let pem = std::fs::read(path).map_err(|_| unusable())?;
-    let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            Ok(_) | Err(_) => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(unusable());
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots
+        .add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+    if added == 0 { Err(unusable()) } else { Ok(roots) }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod notify;
 mod recipes;
+mod sbom;
 mod tarball;
 mod units;
 

@@ -51,11 +51,14 @@ fn shell_scripts_and_recipes_are_shell() {
         "targets/zig",
         "targets/pack",
         "targets/licences",
+        "targets/sbom",
+        "targets/twice",
         "targets/tarball/install.sh",
         "targets/init/edgeagent.openrc",
         "targets/init/S90edgeagent",
         "targets/recipes/alpine/APKBUILD",
         "tests/install-packages",
+        "tests/live/systemd/boot.sh",
     ] {
         done(Command::new("sh").arg("-n").arg(root().join(script)));
     }

@@ -37,6 +37,7 @@ mod pulls;
 mod services;
 mod stack;
 mod store;
+mod systemd;
 mod tasks;
 mod trust;
 mod vm;
