@@ -14,9 +14,17 @@ fn pids(agent: &Agent) -> Vec<i64> {
     tasks.iter().filter_map(|task| task["pid"].as_i64()).collect()
 }
 
+/// What names a machine.
+const NUMBERS: [&str; 3] =
+    ["/sys/class/dmi/id/product_uuid", "/proc/device-tree/serial-number", "/etc/machine-id"];
+
 #[test]
 fn a_card_in_another_machine_is_refused_with_a_remedy_and_its_tasks_go_on() {
     if !is_root() {
+        return;
+    }
+    if !NUMBERS.iter().any(|file| fs::metadata(file).is_ok_and(|found| 0 < found.len())) {
+        println!("skipped: nothing names this machine, so its copy is no other machine");
         return;
     }
     let lab = Lab::start("card", &["--heartbeat", "1s"]);
@@ -30,10 +38,12 @@ fn a_card_in_another_machine_is_refused_with_a_remedy_and_its_tasks_go_on() {
     // Other hardware, in a mount namespace of its own: whatever names this machine has another name.
     let name = folder().join("other-machine");
     fs::write(&name, "0123456789abcdef0123456789abcdef\n").unwrap();
-    let script = "name=$1; shift; for file in /sys/class/dmi/id/product_uuid \
-                  /proc/device-tree/serial-number /etc/machine-id; do \
-                  test ! -e $file || mount --bind $name $file; done; exec \"$@\"";
-    let elsewhere = ["unshare", "-m", "sh", "-c", script, "sh", name.to_str().unwrap()];
+    let script = format!(
+        "name=$1; shift; for file in {}; do \
+         test ! -e $file || mount --bind $name $file; done; exec timeout 60 \"$@\"",
+        NUMBERS.join(" ")
+    );
+    let elsewhere = ["unshare", "-m", "sh", "-c", &script, "sh", name.to_str().unwrap()];
     let node = |agent: &Agent| fs::read(agent.data_root().join("identity.a")).unwrap();
     let sealed = node(&agent);
     for words in [&["run"][..], &["join", "--token", &lab.token(), &lab.addr]] {
