@@ -4,7 +4,7 @@ use std::{
     fs,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -30,6 +30,9 @@ fn packed(tree: &Path, with: &str) -> (Vec<u8>, String) {
 /// Pulls, and watches the child. Returns its end and the most memory that it had, in kB. One that
 /// ended before it was seen is started again.
 fn watched(store: &Path, name: &str) -> (FetchEvent, u64) {
+    // The watcher can not tell one child from another.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut seen = watched_once(store, name);
     for _ in 0..20 {
         if 0 < seen.1 {
