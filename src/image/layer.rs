@@ -11,7 +11,7 @@
 use core::fmt;
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
@@ -31,10 +31,14 @@ use super::{
     sums::{self, Sums},
     tar::{Archive, Entry, EntryKind, TarError},
     tree::{Found, Tree, look, make_folder},
+    window::nameless,
 };
 use crate::limits::{
     LAYER_DEPTH_MAX, LAYER_DIRS_MAX_BYTES, LAYER_ENTRIES_MAX, LAYER_WRITE_BACK_BYTES,
 };
+
+/// What a folder's record has besides its path: seconds, nanoseconds, length.
+const RECORD_BYTES: usize = 16;
 
 /// How names of whiteouts begin.
 const WHITEOUT: &[u8] = b".wh.";
@@ -172,14 +176,8 @@ fn unpack_at_most(
     let read = |e| LayerError::Tar(TarError::Read(e));
     let plain = HashReader::beside(Unpacked::new(source, scratch).map_err(read)?, max);
     let mut archive = Archive::new(plain);
-    let mut layer = Layer {
-        tree,
-        here: None,
-        folders: Vec::new(),
-        folder_bytes: 0,
-        content: Some(0),
-        bytes: 0,
-    };
+    let folders = Folders::new(scratch).map_err(|e| failed(b".", e))?;
+    let mut layer = Layer { tree, here: None, folders, content: Some(0), bytes: 0 };
     let mut count = 0;
     while let Some(entry) = archive.next_entry().map_err(LayerError::Tar)? {
         count += 1;
@@ -215,9 +213,7 @@ struct Layer<'a> {
     /// The folder of the entry before, for the next one is likely to be there, too. Forgotten when
     /// a name goes, for its path may lead elsewhere then.
     here: Option<(Vec<u8>, OwnedFd)>,
-    /// Times of folders, set at the end because each new name in them changes them.
-    folders: Vec<(Vec<u8>, Timestamps)>,
-    folder_bytes: usize,
+    folders: Folders,
     /// Sum of the files' contents; lost when a file is replaced, for what it was is gone.
     content: Option<u64>,
     /// Bytes of files so far.
@@ -277,13 +273,8 @@ impl Layer<'_> {
     }
 
     fn remember(&mut self, names: &[&[u8]], entry: &Entry) -> Result<(), LayerError> {
-        let path = names.join(&b'/');
-        self.folder_bytes += path.len() + size_of::<(Vec<u8>, Timestamps)>();
-        if LAYER_DIRS_MAX_BYTES < self.folder_bytes {
-            return Err(LayerError::TooMany);
-        }
-        self.folders.push((path, times(entry)));
-        Ok(())
+        let fits = self.folders.add(&names.join(&b'/'), entry.mtime);
+        if fits.map_err(|e| failed(&entry.path, e))? { Ok(()) } else { Err(LayerError::TooMany) }
     }
 
     /// Makes one entry. Returns whether something was there and went.
@@ -331,7 +322,7 @@ impl Layer<'_> {
             mknodat(parent, name, kind, mode(entry), makedev(major, minor))?;
             chownat(parent, name, uid(entry), gid(entry), AtFlags::SYMLINK_NOFOLLOW)?;
             chmodat(parent, name, mode(entry), AtFlags::empty())?;
-            utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
+            utimensat(parent, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
         };
         match entry.kind {
             EntryKind::File => {
@@ -353,7 +344,9 @@ impl Layer<'_> {
                 .and_then(|()| {
                     chownat(parent, name, uid(entry), gid(entry), AtFlags::SYMLINK_NOFOLLOW)
                 })
-                .and_then(|()| utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW))
+                .and_then(|()| {
+                    utimensat(parent, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
+                })
                 .map_err(fail),
             EntryKind::HardLink => target.map_or(Ok(()), |(folder, target)| {
                 linkat(&folder, &target[..], parent, name, AtFlags::empty()).map_err(fail)
@@ -375,13 +368,14 @@ impl Layer<'_> {
         let sum = copy(content, &mut file, entry)?;
         self.content = self.content.map(|content| content.wrapping_add(sum));
         attributes(&file, entry)
-            .and_then(|()| futimens(&file, &times(entry)))
+            .and_then(|()| futimens(&file, &times(entry.mtime)))
             .map_err(|e| failed(&entry.path, e.into()))
     }
 
     /// Sets the times of folders that are still folders.
-    fn finish(&self) -> Result<(), LayerError> {
-        for (path, times) in &self.folders {
+    fn finish(&mut self) -> Result<(), LayerError> {
+        let mut records = self.folders.read().map_err(|e| failed(b".", e))?;
+        while let Some((path, mtime)) = next_folder(&mut records).map_err(|e| failed(b".", e))? {
             let names: Vec<&[u8]> =
                 path.split(|b| *b == b'/').filter(|name| !name.is_empty()).collect();
             let folder = match names.split_last() {
@@ -391,13 +385,59 @@ impl Layer<'_> {
                     .and_then(|parent| Tree::open_folder(parent.as_fd(), name)),
                 None => self.tree.folder(&[]).and_then(|d| Tree::open_folder(d.as_fd(), b".")),
             };
-            match folder.and_then(|folder| futimens(&folder, times)) {
+            match folder.and_then(|folder| futimens(&folder, &times(mtime))) {
                 Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(e) => return Err(failed(path, e.into())),
+                Err(e) => return Err(failed(&path, e.into())),
             }
         }
         Ok(())
     }
+}
+
+/// A folder's path and its time of change, in seconds and nanoseconds.
+type Record = (Vec<u8>, (i64, u32));
+
+/// Times of folders, set at the end because each new name in them changes them. They are in a file:
+/// a layer may have hundred thousands.
+struct Folders {
+    file: BufWriter<File>,
+    bytes: usize,
+}
+
+impl Folders {
+    fn new(scratch: &Path) -> io::Result<Self> {
+        Ok(Self { file: BufWriter::new(nameless(scratch)?), bytes: 0 })
+    }
+
+    /// False when there are too many.
+    fn add(&mut self, path: &[u8], (seconds, nanos): (i64, u32)) -> io::Result<bool> {
+        let length = u32::try_from(path.len()).unwrap_or(u32::MAX);
+        self.bytes += RECORD_BYTES + path.len();
+        self.file.write_all(&seconds.to_le_bytes())?;
+        self.file.write_all(&nanos.to_le_bytes())?;
+        self.file.write_all(&length.to_le_bytes())?;
+        self.file.write_all(path)?;
+        Ok(self.bytes <= LAYER_DIRS_MAX_BYTES)
+    }
+
+    /// All records from the first one on.
+    fn read(&mut self) -> io::Result<BufReader<&File>> {
+        self.file.rewind()?;
+        Ok(BufReader::new(self.file.get_ref()))
+    }
+}
+
+fn next_folder(records: &mut impl BufRead) -> io::Result<Option<Record>> {
+    if records.fill_buf()?.is_empty() {
+        return Ok(None);
+    }
+    let (mut seconds, mut nanos, mut length) = ([0; 8], [0; 4], [0; 4]);
+    records.read_exact(&mut seconds)?;
+    records.read_exact(&mut nanos)?;
+    records.read_exact(&mut length)?;
+    let mut path = vec![0; u32::from_le_bytes(length) as usize];
+    records.read_exact(&mut path)?;
+    Ok(Some((path, (i64::from_le_bytes(seconds), u32::from_le_bytes(nanos)))))
 }
 
 /// Owner before mode, for a change of owner clears set-id bits and capabilities.
@@ -547,8 +587,7 @@ fn clean(path: &[u8]) -> Result<Vec<&[u8]>, LayerError> {
     Ok(names)
 }
 
-fn times(entry: &Entry) -> Timestamps {
-    let (seconds, nanos) = entry.mtime;
+fn times((seconds, nanos): (i64, u32)) -> Timestamps {
     let time = Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
     Timestamps { last_access: time, last_modification: time }
 }

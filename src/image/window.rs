@@ -171,8 +171,8 @@ const fn index(n: u64) -> usize {
     n as usize
 }
 
-/// A new file without a name.
-fn nameless(folder: &Path) -> io::Result<File> {
+/// A new file without a name, for what does not fit into memory.
+pub(super) fn nameless(folder: &Path) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
         Ok(file) => Ok(File::from(file)),

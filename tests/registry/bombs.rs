@@ -4,14 +4,14 @@ use std::{
     fs,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use edgeagent::image::{FetchEvent, FetchFailure};
+use edgeagent::image::{Digest, FetchEvent, FetchFailure};
 
 use crate::{
     server::Server,
@@ -27,8 +27,23 @@ fn packed(tree: &Path, with: &str) -> (Vec<u8>, String) {
     (layer, format!("sha256:{}", hex.split_whitespace().next().unwrap()))
 }
 
-/// Pulls, and watches the child. Returns its end and the most memory that it had, in kB.
+/// Pulls, and watches the child. Returns its end and the most memory that it had, in kB. One that
+/// ended before it was seen is started again.
 fn watched(store: &Path, name: &str) -> (FetchEvent, u64) {
+    // The watcher can not tell one child from another.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = watched_once(store, name);
+    for _ in 0..20 {
+        if 0 < seen.1 {
+            break;
+        }
+        seen = watched_once(store, name);
+    }
+    seen
+}
+
+fn watched_once(store: &Path, name: &str) -> (FetchEvent, u64) {
     let done = Arc::new(AtomicBool::new(false));
     let peak = Arc::new(AtomicU64::new(0));
     let watcher = {
@@ -103,6 +118,42 @@ fn any_layer_is_unpacked_in_little_memory() {
         assert!(matches!(event, FetchEvent::Done { .. }), "{with}: {event:?}");
         assert!(0 < peak && peak <= PEAK_MAX, "{with}: {peak} kB");
         fs::remove_dir_all(store).unwrap();
+    }
+}
+
+#[test]
+fn many_folders_take_little_memory() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new("folders");
+    let mut builder = tar::Builder::new(Vec::new());
+    // 20 000 with long paths; their times are set at the end.
+    let names: Vec<String> = noise(20_000, 1).chunks(100).map(|c| format!("{c:02x?}")).collect();
+    let names: Vec<String> = names.iter().map(|n| n.replace([' ', ',', '[', ']'], "")).collect();
+    for (n, name) in (0..100).flat_map(|n| names.iter().map(move |name| (n, name))) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_size(0);
+        header.set_mode(0o755);
+        header.set_mtime(1_000_000);
+        let path = if n == 0 { name.clone() } else { format!("{name}/{n}") };
+        builder.append_data(&mut header, path, std::io::empty()).unwrap();
+    }
+    let plain = builder.into_inner().unwrap();
+    let diff_id = Digest::of(&plain).to_string();
+    let image = Image::of(vec![(plain, diff_id)], "");
+    let server = Server::good(&image);
+    let store = scratch.path("store");
+    let (event, peak) = watched(&store, &server.name());
+    println!("{peak} kB");
+    assert!(matches!(event, FetchEvent::Done { .. }), "{event:?}");
+    assert!(0 < peak && peak <= 2 << 10, "{peak} kB");
+    let mut layers = fs::read_dir(store.join("layers")).unwrap().map(|entry| entry.unwrap().path());
+    let layer = layers.find(|path| path.is_dir()).unwrap();
+    for path in [names[0].clone(), format!("{}/99", names[199])] {
+        let time = std::os::unix::fs::MetadataExt::mtime(&fs::metadata(layer.join(path)).unwrap());
+        assert_eq!(time, 1_000_000);
     }
 }
 
