@@ -35,9 +35,9 @@ test: packages lint ## lint, unit tests, and the live tests against real manager
 	$(CARGO) test --manifest-path tests/lab/Cargo.toml --target-dir $(OUT)/lab
 
 .PHONY: test-long
-test-long: packages ## the tests that take minutes: a bad link, silent registries, a small disk
+test-long: packages ## the tests that take minutes: a bad link, silent registries, a small disk, a stack of real software
 	$(CARGO) test --test registry -- --test-threads=1 --ignored
-	$(CARGO) test --test live -- --test-threads=1 --ignored store::
+	$(CARGO) test --test live -- --test-threads=1 --ignored store:: stack::
 
 .PHONY: live
 live: packages ## only the live tests; ONLY=name picks some
