@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerId, Endpoint, SecretBytes, TaskId, UnixTime};
+use super::{ContainerId, Endpoint, SeccompProfile, SecretBytes, TaskId, UnixTime};
 
 /// One container, fully decided: nothing in it needs the image's or the node's defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -273,6 +273,8 @@ pub enum Seccomp {
     Default,
     /// No filter.
     Unconfined,
+    /// A profile of the operator's.
+    Custom(SeccompProfile),
 }
 
 /// A resource limit of processes.
