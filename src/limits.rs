@@ -531,6 +531,10 @@ pub const SECCOMP_CONDITIONS_MAX: usize = 128;
 
 // --- runner: sys, container, shim ---
 
+/// Bytes of the kernel's list of AppArmor profiles that are read; Debian's has some 5 kB. What
+/// follows is taken for not loaded.
+pub const APPARMOR_PROFILES_MAX_BYTES: u64 = 256 << 10;
+
 /// Instructions of a seccomp program (Linux `BPF_MAXINSNS`). A profile that needs more does not
 /// start.
 pub const SECCOMP_INSTRUCTIONS_MAX: usize = 4096;

@@ -55,6 +55,21 @@ pub(crate) fn fork_in_container() -> io::Result<Option<Pid>> {
     Ok(Pid::from_raw(pid))
 }
 
+/// Like [`fork_in_container`], but the copy is a child of this process's parent: it is born in the
+/// process namespace that this one has entered, and its parent can reap it.
+///
+/// # Errors
+/// What `clone` says.
+pub(crate) fn fork_sibling() -> io::Result<Option<Pid>> {
+    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    // SAFETY: called only in the copy that `fork` above made, which has started no thread; no
+    // memory is shared, and without a stack the copy goes on with a copy of this one. The first two
+    // arguments are these on every architecture but s390 and cris, the others are unused.
+    let pid = check_long(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    Ok(Pid::from_raw(pid))
+}
+
 /// Leaves namespaces. `FILES` is refused, for it would split the descriptor table.
 ///
 /// # Errors

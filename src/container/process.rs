@@ -21,7 +21,9 @@ use rustix::{
 };
 
 use super::{
-    Failure, errno_text,
+    CODE_NOT_FOUND, Failure,
+    apparmor::Transition,
+    errno_text,
     resolve::{self, Missing},
     seccomp,
     user::{self, User},
@@ -32,7 +34,6 @@ use crate::{
     sys,
 };
 
-const CODE_NOT_FOUND: u8 = 127;
 const CODE_NOT_EXECUTABLE: u8 = 126;
 /// Where Docker looks when the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -51,7 +52,12 @@ pub(crate) fn make_cwd(bundle: &Bundle, root: BorrowedFd<'_>) {
 }
 
 /// Gives up what the container must not have, and becomes its program.
-pub(crate) fn run(bundle: &Bundle, stdio: [BorrowedFd<'_>; 3]) -> Result<Infallible, Failure> {
+pub(super) fn run(
+    bundle: &Bundle,
+    stdio: [BorrowedFd<'_>; 3],
+    confined: Transition,
+    entry: Entry,
+) -> Result<Infallible, Failure> {
     let user = user::resolve(
         &bundle.user,
         &bundle.groups,
@@ -81,9 +87,13 @@ pub(crate) fn run(bundle: &Bundle, stdio: [BorrowedFd<'_>; 3]) -> Result<Infalli
     let argv = bundle.argv.iter().map(|a| c(a)).collect::<Result<Vec<_>, _>>()?;
     let env = env.iter().map(|v| c(v)).collect::<Result<Vec<_>, _>>()?;
     sys::close_on_exec_from(3);
+    confined.on_exec().map_err(|e| failed("apply the AppArmor profile", &e))?;
     close(bundle, &user)?;
     if bundle.init {
         become_init(bundle.tty)?;
+    }
+    if entry == Entry::Sibling {
+        leave_sibling()?;
     }
     sys::reset_signals();
     let error = sys::exec(&path, &argv, &env);
@@ -242,6 +252,29 @@ fn not_run(program: &str, error: &io::Error) -> Failure {
         (super::CODE_NOT_STARTED, errno_text(error))
     };
     Failure { code, text: format!("exec: {program:?}: {text}") }
+}
+
+/// Who becomes the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// The process that prepared.
+    Itself,
+    /// A copy of it in the process namespace that it has entered.
+    Sibling,
+}
+
+/// Ends; the copy is what returns from here. It has nothing that its program will not have, but
+/// for memory of the shim's, which holds no secrets.
+fn leave_sibling() -> Result<(), Failure> {
+    if sys::fork_sibling().map_err(|e| failed("start the program", &e))?.is_some() {
+        #[expect(clippy::exit, reason = "this process has done its part")]
+        std::process::exit(0)
+    }
+    // Best effort, for an operator's filter may refuse them: a group of its own to be killed with,
+    // and an end when the shim ends.
+    let _refused = rustix::process::setsid();
+    let _refused = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    Ok(())
 }
 
 /// Stays behind as process 1: reaps, forwards signals, and ends as the program does, which is

@@ -177,6 +177,7 @@ pub fn build(
         network,
         capabilities: security::capabilities(&spec.capability_add, &spec.capability_drop)?,
         seccomp: seccomp(spec, node)?,
+        apparmor: !spec.privileges.apparmor_disabled,
         no_new_privileges: spec.privileges.no_new_privileges,
         memory_bytes: resources::enforced(resources::memory(task.limits.memory_bytes)?, node)?,
         nano_cpus: resources::cpus(task.limits.nano_cpus, node.cpus)?,

@@ -7,11 +7,8 @@
 //! | credential spec, isolation, named pipes | options of Windows: Docker refuses them on Linux too |
 //! | `CreateMountpoint` of a bind | Docker's own API does not pass it to swarm |
 //! | CSI volumes, drivers other than `local`, `type=nfs` and disks | the host mounts them, a bind mount shows them |
-//! | log drivers other than `json-file` and `local` | logs are in memory |
+//! | log drivers other than `json-file`, `local` and `none` | logs are in memory |
 //! | runtime `plugin`, network attachments | managers of plugins and other engines use them |
-//!
-//! AppArmor is as on a host without it, whether switched off or not: Docker's profile needs
-//! AppArmor's own compiler, and nothing here loads one.
 
 use super::SpecError;
 use crate::model::{ContainerSpec, Task};
