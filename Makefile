@@ -44,9 +44,9 @@ test-vm: packages # one arm64 device, flashed from a quick build and booted in q
 	    $(CARGO) test --test live -- --ignored --exact vm::an_arm64_device_joins_works_and_survives_a_power_cut
 
 .PHONY: test-long
-test-long: packages ## the tests that take minutes: a bad link, silent registries, a small disk
+test-long: packages ## the tests that take minutes: a bad link, silent registries, a small disk, a stack of real software
 	$(CARGO) test --test registry -- --test-threads=1 --ignored
-	$(CARGO) test --test live -- --test-threads=1 --ignored store::
+	$(CARGO) test --test live -- --test-threads=1 --ignored store:: stack::
 
 .PHONY: live
 live: packages ## only the live tests; ONLY=name picks some

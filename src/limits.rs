@@ -542,7 +542,28 @@ pub const TEMPLATE_MAX_WORK: usize = 8 * 1024 * 1024;
 /// Blocks and parentheses within each other in a template; deeper is an error, before the stack
 /// ends.
 pub const TEMPLATE_MAX_DEPTH: usize = 50;
+
+/// Bytes of a seccomp profile; Docker's own has 18 kB. A larger one rejects the task.
+pub const SECCOMP_PROFILE_MAX_BYTES: usize = 256 << 10;
+
+/// Names of calls in all rules of a seccomp profile; no architecture has 500 calls. More reject the
+/// task.
+pub const SECCOMP_NAMES_MAX: usize = 4096;
+
+/// Conditions on arguments in all rules of a seccomp profile, once for each call that they are for:
+/// each takes some 5 of the 4096 instructions of a program, in each architecture; Docker's own has
+/// 8. More reject the task.
+pub const SECCOMP_CONDITIONS_MAX: usize = 128;
+
 // --- runner: sys, container, shim ---
+
+/// Bytes of the kernel's list of AppArmor profiles that are read; Debian's has some 5 kB. What
+/// follows is taken for not loaded.
+pub const APPARMOR_PROFILES_MAX_BYTES: u64 = 256 << 10;
+
+/// Instructions of a seccomp program (Linux `BPF_MAXINSNS`). A profile that needs more does not
+/// start.
+pub const SECCOMP_INSTRUCTIONS_MAX: usize = 4096;
 
 /// Period of CPU limits, microseconds: Docker's (moby `daemon/daemon_unix.go`).
 pub const CPU_PERIOD_MICROSECONDS: u64 = 100_000;

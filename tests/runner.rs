@@ -16,6 +16,8 @@ mod bench;
 mod cve;
 #[path = "runner/health.rs"]
 mod health;
+#[path = "runner/seccomp.rs"]
+mod seccomp;
 #[path = "runner/terminal.rs"]
 mod terminal;
 

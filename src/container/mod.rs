@@ -8,6 +8,7 @@
 //! Knows nothing of tasks, logs or the agent. CVE numbers in this folder name the attack that a
 //! step stops (anchors.md §4.3).
 
+mod apparmor;
 mod cgroup;
 mod copy;
 mod device;
@@ -15,6 +16,8 @@ mod mounts;
 mod names;
 mod plain;
 mod process;
+mod propagation;
+mod protect;
 mod resolve;
 mod seccomp;
 mod seccomp_table;
@@ -36,11 +39,14 @@ use rustix::{
     mount::{UnmountFlags, mount_move, unmount},
     pipe::{PipeFlags, pipe_with},
     process::{DumpableBehavior, Pid, Signal, ioctl_tiocsctty},
-    thread::{UnshareFlags, move_into_link_name_space},
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space},
 };
 
+use apparmor::Transition;
+pub use apparmor::{AppArmor, apparmor};
 pub(crate) use cgroup::{Cgroup, has_controller};
 pub use plain::{Storage, storage};
+use process::Entry;
 pub(crate) use process::exit_code;
 pub(crate) use terminal::receive as receive_terminal;
 pub(crate) use user::fuzz as fuzz_user;
@@ -77,6 +83,8 @@ pub(crate) struct Failure {
     pub(crate) text: String,
 }
 
+/// Docker's exit code for a program that is not there.
+const CODE_NOT_FOUND: u8 = 127;
 /// Docker's exit code for a container that could not be started (moby `daemon/start.go`).
 pub(crate) const CODE_NOT_STARTED: u8 = 128;
 
@@ -119,6 +127,8 @@ fn become_container(
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(step("forbid dumps"))?;
     set_oom_score(bundle)?;
+    let confined = Transition::prepare(bundle.apparmor)
+        .map_err(|e| format!("find AppArmor's file: {}", errno_text(&e)))?;
     cgroup.join()?;
     let mut namespaces =
         UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
@@ -143,7 +153,7 @@ fn become_container(
     }
     rustix::system::sethostname(bundle.hostname.as_bytes()).map_err(step("set the host name"))?;
     rustix::process::umask(Mode::empty());
-    let root = mounts::build(bundle, cgroup)?;
+    let root = mounts::build(bundle, cgroup).map_err(mount_failure)?;
     let terminal = match stdio {
         Stdio::Files(_) => None,
         Stdio::Terminal(shim) => Some(
@@ -151,20 +161,23 @@ fn become_container(
                 .map_err(|e| format!("make the terminal: {}", errno_text(&e)))?,
         ),
     };
-    mounts::sysctls(bundle, root.as_fd())?;
+    protect::sysctls(bundle, root.as_fd())?;
     process::make_cwd(bundle, root.as_fd());
-    mounts::protect(bundle, root.as_fd())?;
+    protect::protect(bundle, root.as_fd())?;
     enter(&root).map_err(step("change the root"))?;
     drop(root);
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let terminal = terminal.as_ref().map(AsFd::as_fd);
     match (stdio, terminal) {
-        (Stdio::Files([input, output, error]), _) => {
-            process::run(bundle, [input.as_fd(), output.as_fd(), error.as_fd()])
-        }
+        (Stdio::Files([input, output, error]), _) => process::run(
+            bundle,
+            [input.as_fd(), output.as_fd(), error.as_fd()],
+            confined,
+            Entry::Itself,
+        ),
         (Stdio::Terminal(_), Some(terminal)) => {
             ioctl_tiocsctty(terminal).map_err(step("take the terminal"))?;
-            process::run(bundle, [terminal; 3])
+            process::run(bundle, [terminal; 3], confined, Entry::Itself)
         }
         (Stdio::Terminal(_), None) => Err(Failure::from("no terminal".to_owned())),
     }
@@ -175,7 +188,8 @@ fn become_container(
 /// of a process group.
 ///
 /// Only for the process that started the container: its children are born in the container's
-/// process namespace, and die with it.
+/// process namespace, and die with it. Where [`enters_in_two_steps`], this is the first of two
+/// processes: the program is a sibling of it that it leaves behind, another child of the caller.
 pub(crate) fn probe(
     bundle: &Bundle,
     cgroup: &Cgroup,
@@ -184,6 +198,10 @@ pub(crate) fn probe(
 ) -> io::Result<Pid> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let input = rustix::fs::open("/dev/null", flags, Mode::empty())?;
+    if enters_in_two_steps(bundle) {
+        let own = rustix::fs::open("/proc/self/ns/pid", OFlags::CLOEXEC, Mode::empty())?;
+        move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
+    }
     if let Some(pid) = sys::fork()? {
         return Ok(pid);
     }
@@ -192,6 +210,17 @@ pub(crate) fn probe(
     let _unheard = io::stderr().write_all(failure.text.as_bytes());
     #[expect(clippy::exit, reason = "a copy must never return into the shim's loop")]
     std::process::exit(failure.code.into())
+}
+
+/// `CAP_SYS_PTRACE`.
+const TRACER: u64 = 1 << 19;
+
+/// Whether somebody in the container may look into a process that enters it, for nothing stops who
+/// has `CAP_SYS_PTRACE` (CVE-2016-9962). Then the process that enters stays in the process
+/// namespace of the host, where they can not see it, until it has no more rights than they do; its
+/// sibling is born in theirs and becomes the program at once.
+pub(crate) const fn enters_in_two_steps(bundle: &Bundle) -> bool {
+    bundle.capabilities & TRACER != 0
 }
 
 /// The namespaces of a container that a probe enters; it is born in that of processes.
@@ -207,16 +236,18 @@ fn become_probe(
         move |e: rustix::io::Errno| format!("{what}: {}", errno_text(&e.into()))
     };
     sys::place_stdio([input, output, output]).map_err(|e| errno_text(&e))?;
-    // Nothing of the shim's comes along, from here on not for who can look at us either: that
-    // takes `CAP_SYS_PTRACE`, as with any runtime (CVE-2016-9962).
+    // Nothing of the shim's comes along (CVE-2016-9962).
     sys::close_everything_from(3);
     rustix::process::setsid().map_err(step("make a session"))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(step("forbid dumps"))?;
     set_oom_score(bundle)?;
+    let confined = Transition::prepare(bundle.apparmor)
+        .map_err(|e| format!("find AppArmor's file: {}", errno_text(&e)))?;
     cgroup.join()?;
     let mut held = Vec::new();
-    for name in NAMESPACES {
+    let own_processes = enters_in_two_steps(bundle).then_some("pid");
+    for name in NAMESPACES.into_iter().chain(own_processes) {
         let path = format!("/proc/{}/ns/{name}", init.as_raw_nonzero());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         held.push(rustix::fs::open(path, flags, Mode::empty()).map_err(step("find a namespace"))?);
@@ -226,7 +257,15 @@ fn become_probe(
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
-    process::run(bundle, [input.as_fd(), output.as_fd(), error.as_fd()])
+    let entry = if enters_in_two_steps(bundle) { Entry::Sibling } else { Entry::Itself };
+    process::run(bundle, [input.as_fd(), output.as_fd(), error.as_fd()], confined, entry)
+}
+
+/// Docker's exit code for a file that was to be mounted on a folder, or the other way round (moby
+/// `daemon/errors.go`), which goes by the kernel's words, too.
+fn mount_failure(text: String) -> Failure {
+    let code = if text.ends_with("not a directory") { CODE_NOT_FOUND } else { CODE_NOT_STARTED };
+    Failure { code, text }
 }
 
 fn set_oom_score(bundle: &Bundle) -> Result<(), String> {

@@ -12,10 +12,11 @@ const HOSTS: &str = "127.0.0.1\tlocalhost\n\
     ff02::1\tip6-allnodes\n\
     ff02::2\tip6-allrouters\n";
 
-/// `/etc/hosts`: Docker's lines or, with the host's network, the host's; then the extra ones.
+/// `/etc/hosts`: Docker's lines and the extra ones; with the host's network and no extra ones, the
+/// host's (moby `libnetwork/sandbox_dns_unix.go`, `buildHostsFile`).
 pub(crate) fn hosts(bundle: &Bundle, of_host: &str) -> String {
     let mut text = match bundle.network {
-        NetworkMode::Host if !of_host.is_empty() => of_host.to_owned(),
+        NetworkMode::Host if bundle.hosts.is_empty() && !of_host.is_empty() => of_host.to_owned(),
         NetworkMode::Host | NetworkMode::Isolated | NetworkMode::Bridge(_) => HOSTS.to_owned(),
     };
     if !text.ends_with('\n') {

@@ -15,12 +15,15 @@ use rustix::{
     termios::{isatty, tcsetpgrp},
     thread::{
         CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
-        set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+        set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+        set_thread_res_uid,
     },
 };
 
 use super::{
-    Failure, errno_text,
+    CODE_NOT_FOUND, Failure,
+    apparmor::Transition,
+    errno_text,
     resolve::{self, Missing},
     seccomp,
     user::{self, User},
@@ -31,7 +34,6 @@ use crate::{
     sys,
 };
 
-const CODE_NOT_FOUND: u8 = 127;
 const CODE_NOT_EXECUTABLE: u8 = 126;
 /// Where Docker looks when the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -50,7 +52,12 @@ pub(crate) fn make_cwd(bundle: &Bundle, root: BorrowedFd<'_>) {
 }
 
 /// Gives up what the container must not have, and becomes its program.
-pub(crate) fn run(bundle: &Bundle, stdio: [BorrowedFd<'_>; 3]) -> Result<Infallible, Failure> {
+pub(super) fn run(
+    bundle: &Bundle,
+    stdio: [BorrowedFd<'_>; 3],
+    confined: Transition,
+    entry: Entry,
+) -> Result<Infallible, Failure> {
     let user = user::resolve(
         &bundle.user,
         &bundle.groups,
@@ -80,8 +87,13 @@ pub(crate) fn run(bundle: &Bundle, stdio: [BorrowedFd<'_>; 3]) -> Result<Infalli
     let argv = bundle.argv.iter().map(|a| c(a)).collect::<Result<Vec<_>, _>>()?;
     let env = env.iter().map(|v| c(v)).collect::<Result<Vec<_>, _>>()?;
     sys::close_on_exec_from(3);
+    confined.on_exec().map_err(|e| failed("apply the AppArmor profile", &e))?;
+    close(bundle, &user)?;
     if bundle.init {
         become_init(bundle.tty)?;
+    }
+    if entry == Entry::Sibling {
+        leave_sibling()?;
     }
     sys::reset_signals();
     let error = sys::exec(&path, &argv, &env);
@@ -135,27 +147,49 @@ fn give_up_rights(bundle: &Bundle, user: &User) -> Result<(), Failure> {
     if bundle.no_new_privileges {
         set_no_new_privs(true).map_err(step("set no_new_privs"))?;
     }
-    match bundle.seccomp {
-        Seccomp::Default => sys::load_seccomp(&seccomp::default_filter(bundle.capabilities))
-            .map_err(|e| failed("load the seccomp filter", &e))?,
-        Seccomp::Unconfined => {}
-    }
     let groups: Vec<Gid> = user.groups.iter().map(|g| Gid::from_raw(*g)).collect();
     set_thread_groups(&groups).map_err(step("set groups"))?;
+    // Until the filter is loaded, whoever the user is; ends with exec.
+    set_keep_capabilities(true).map_err(step("keep capabilities"))?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     set_thread_res_gid(gid, gid, gid).map_err(step("set the group"))?;
     set_thread_res_uid(uid, uid, uid).map_err(step("set the user"))?;
     let have = if user.uid == 0 { bundle.capabilities } else { 0 };
-    let permitted =
-        rustix::thread::capabilities(None).map_err(step("read capabilities"))?.permitted;
-    let set = CapabilitySet::from_bits_retain(have) & permitted;
-    // Inheritable stays empty, and with it ambient (CVE-2022-24769).
-    let sets =
-        CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets).map_err(step("set capabilities"))?;
+    set_capabilities(None, rights(have | FILTER_LOADER)?).map_err(step("set capabilities"))
+}
+
+/// Takes on the seccomp profile and gives up the last rights. Nothing but `capset` and what starts
+/// the program comes after it, for that is all that an operator's profile has to allow.
+fn close(bundle: &Bundle, user: &User) -> Result<(), Failure> {
+    let load = |filter: &[sys::Instruction], flags| {
+        sys::load_seccomp(filter, flags).map_err(|e| failed("load the seccomp filter", &e))
+    };
     // A change of user made the kernel forget it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(step("tie to the shim"))
+        .map_err(|e| failed("tie to the shim", &e.into()))?;
+    let last = rights(if user.uid == 0 { bundle.capabilities } else { 0 })?;
+    match &bundle.seccomp {
+        Seccomp::Default => load(&seccomp::default_filter(bundle.capabilities), 0)?,
+        Seccomp::Custom(profile) => {
+            let log = if profile.log { sys::SECCOMP_LOG } else { 0 };
+            let speculation = if profile.speculation { sys::SECCOMP_SPECULATION } else { 0 };
+            load(&seccomp::custom_filter(profile)?, log | speculation)?;
+        }
+        Seccomp::Unconfined => {}
+    }
+    set_capabilities(None, last).map_err(|e| failed("set capabilities", &e.into()))
+}
+
+/// What loading a filter takes: `CAP_SYS_ADMIN`.
+const FILTER_LOADER: u64 = 1 << 21;
+
+fn rights(capabilities: u64) -> Result<CapabilitySets, Failure> {
+    let permitted = rustix::thread::capabilities(None)
+        .map_err(|e| failed("read capabilities", &e.into()))?
+        .permitted;
+    let set = CapabilitySet::from_bits_retain(capabilities) & permitted;
+    // Inheritable stays empty, and with it ambient (CVE-2022-24769).
+    Ok(CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() })
 }
 
 /// Enters the working folder, and makes sure that it lies in this root
@@ -218,6 +252,29 @@ fn not_run(program: &str, error: &io::Error) -> Failure {
         (super::CODE_NOT_STARTED, errno_text(error))
     };
     Failure { code, text: format!("exec: {program:?}: {text}") }
+}
+
+/// Who becomes the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// The process that prepared.
+    Itself,
+    /// A copy of it in the process namespace that it has entered.
+    Sibling,
+}
+
+/// Ends; the copy is what returns from here. It has nothing that its program will not have, but
+/// for memory of the shim's, which holds no secrets.
+fn leave_sibling() -> Result<(), Failure> {
+    if sys::fork_sibling().map_err(|e| failed("start the program", &e))?.is_some() {
+        #[expect(clippy::exit, reason = "this process has done its part")]
+        std::process::exit(0)
+    }
+    // Best effort, for an operator's filter may refuse them: a group of its own to be killed with,
+    // and an end when the shim ends.
+    let _refused = rustix::process::setsid();
+    let _refused = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    Ok(())
 }
 
 /// Stays behind as process 1: reaps, forwards signals, and ends as the program does, which is

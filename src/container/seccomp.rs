@@ -1,8 +1,13 @@
-//! Docker's default seccomp profile as a BPF program, compiled for the container at hand.
+//! Seccomp profiles as BPF programs, compiled for the container at hand: Docker's default here, an
+//! operator's in [`custom`].
 //!
 //! Calls become ranges of numbers with one verdict each, ranges a binary tree of comparisons: a
-//! call costs some eight instructions, whatever its number. Arguments are compared by their low
-//! 32 bits, which are all that the kernel reads of these.
+//! call costs some eight instructions, whatever its number. The default profile compares arguments
+//! by their low 32 bits, which are all that the kernel reads of these.
+
+mod custom;
+
+pub(super) use custom::filter as custom_filter;
 
 use super::seccomp_table::{CALLS, Call, NONE, SYS_ADMIN, X32_DIFFERS};
 use crate::sys::Instruction;
@@ -10,8 +15,10 @@ use crate::sys::Instruction;
 const LOAD: u16 = 0x20;
 const JUMP: u16 = 0x05;
 const JUMP_EQUAL: u16 = 0x15;
+const JUMP_ABOVE: u16 = 0x25;
 const JUMP_AT_LEAST: u16 = 0x35;
 const JUMP_ANY_BIT: u16 = 0x45;
+const AND: u16 = 0x54;
 const RETURN: u16 = 0x06;
 
 const RETURN_ALLOW: u32 = 0x7fff_0000;
@@ -20,7 +27,7 @@ const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
-/// Offsets in `struct seccomp_data`.
+/// Offsets in `struct seccomp_data`; arguments have 8 bytes each.
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCHITECTURE: u32 = 4;
 const OFFSET_ARGUMENT_0: u32 = 16;
@@ -71,9 +78,18 @@ struct Table {
     architecture: u32,
     column: fn(&Call) -> u32,
     special: Special,
-    /// Last number known, and where numbers begin.
+    /// Where numbers begin.
     base: u32,
     x32: bool,
+}
+
+impl Table {
+    /// The number of a call, less the base; absent when the architecture lacks it.
+    fn number(&self, call: &Call) -> Option<u32> {
+        let usual = Some((self.column)(call)).filter(|n| *n != NONE)?;
+        let differs = X32_DIFFERS.iter().find(|(from, _)| self.x32 && *from == usual);
+        Some(differs.map_or(usual, |(_, x32)| *x32))
+    }
 }
 
 const X86_64: Table = Table {
@@ -131,6 +147,10 @@ pub(super) fn default_filter(capabilities: u64) -> Vec<Instruction> {
     filter(std::env::consts::ARCH, capabilities)
 }
 
+fn filter(machine: &str, capabilities: u64) -> Vec<Instruction> {
+    program(machine, |table| Some(tree(&ranges(table, capabilities), &|verdict| leaf(*verdict))))
+}
+
 const fn statement(code: u16, operand: u32) -> Instruction {
     Instruction { code, jump_true: 0, jump_false: 0, operand }
 }
@@ -139,11 +159,12 @@ const fn jump(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> Instruc
     Instruction { code, jump_true, jump_false, operand }
 }
 
-fn filter(machine: &str, capabilities: u64) -> Vec<Instruction> {
+/// A program with a section for each table; a table without one kills.
+fn program(machine: &str, body: impl Fn(&Table) -> Option<Vec<Instruction>>) -> Vec<Instruction> {
     let mut code = vec![statement(RETURN, RETURN_KILL_PROCESS)];
     // From the last table to the first, each in front of what is there.
     for table in tables(machine).iter().rev() {
-        let body = tree(&ranges(table, capabilities));
+        let Some(body) = body(table) else { continue };
         let mut section = vec![statement(LOAD, OFFSET_ARCHITECTURE)];
         // Not this architecture, or not this part of its numbers: skip the section.
         let length = u32::try_from(body.len()).unwrap_or_default();
@@ -165,16 +186,10 @@ fn filter(machine: &str, capabilities: u64) -> Vec<Instruction> {
 
 /// Verdicts by first number, from 0 on; neighbours differ.
 fn ranges(table: &Table, capabilities: u64) -> Vec<(u32, Verdict)> {
-    let number = |n: u32| {
-        let differs = X32_DIFFERS.iter().find(|(usual, _)| table.x32 && *usual == n);
-        differs.map_or(n, |(_, x32)| *x32)
-    };
     let mut known: Vec<(u32, Verdict)> = CALLS
         .iter()
         .filter(|call| call.capabilities == 0 || call.capabilities & capabilities != 0)
-        .map(|call| number((table.column)(call)))
-        .filter(|n| *n != NONE)
-        .map(|n| (n, Verdict::Allow))
+        .filter_map(|call| Some((table.number(call)?, Verdict::Allow)))
         .collect();
     let admin = capabilities & SYS_ADMIN != 0;
     known.extend([
@@ -214,14 +229,16 @@ fn ranges(table: &Table, capabilities: u64) -> Vec<(u32, Verdict)> {
     found
 }
 
-/// A tree of comparisons; the number is loaded.
-fn tree(ranges: &[(u32, Verdict)]) -> Vec<Instruction> {
+/// A tree of comparisons; the number is loaded. There is at least one range.
+fn tree<V>(ranges: &[(u32, V)], leaf: &impl Fn(&V) -> Vec<Instruction>) -> Vec<Instruction> {
     let (left, right) = ranges.split_at(ranges.len() / 2);
-    let Some((first, verdict)) = right.first() else { return leaf(Verdict::Refuse) };
+    let Some((first, verdict)) = right.first() else {
+        return vec![statement(RETURN, RETURN_KILL_PROCESS)];
+    };
     if left.is_empty() {
-        return leaf(*verdict);
+        return leaf(verdict);
     }
-    let (below, above) = (tree(left), tree(right));
+    let (below, above) = (tree(left, leaf), tree(right, leaf));
     let mut code = Vec::with_capacity(below.len() + above.len() + 2);
     if let Ok(distance) = u8::try_from(below.len()) {
         code.push(jump(JUMP_AT_LEAST, *first, distance, 0));
@@ -270,8 +287,18 @@ mod tests {
 
     const DEFAULT: u64 = 0xa804_25fb;
 
-    /// Runs a filter as the kernel would.
+    /// Runs a filter as the kernel would, with one argument.
     fn run(code: &[Instruction], architecture: u32, number: u32, argument: u32) -> u32 {
+        run_with(code, architecture, number, &[u64::from(argument)])
+    }
+
+    /// Runs a filter as the kernel would.
+    pub(super) fn run_with(
+        code: &[Instruction],
+        architecture: u32,
+        number: u32,
+        arguments: &[u64],
+    ) -> u32 {
         let mut at = 0_usize;
         let mut loaded = 0;
         loop {
@@ -282,9 +309,18 @@ mod tests {
                     loaded = match operand {
                         OFFSET_NUMBER => number,
                         OFFSET_ARCHITECTURE => architecture,
-                        OFFSET_ARGUMENT_0 => argument,
-                        other => panic!("load of {other}"),
+                        argument => {
+                            let offset = usize::try_from(argument - OFFSET_ARGUMENT_0).unwrap();
+                            let argument = arguments.get(offset / 8).copied().unwrap_or_default();
+                            let high = offset % 8 != 0;
+                            let half = if high { argument >> 32 } else { argument & 0xffff_ffff };
+                            u32::try_from(half).unwrap()
+                        }
                     };
+                    continue;
+                }
+                AND => {
+                    loaded &= operand;
                     continue;
                 }
                 RETURN => return operand,
@@ -294,6 +330,7 @@ mod tests {
                 }
                 JUMP_EQUAL => loaded == operand,
                 JUMP_AT_LEAST => loaded >= operand,
+                JUMP_ABOVE => loaded > operand,
                 JUMP_ANY_BIT => loaded & operand != 0,
                 other => panic!("operation {other:#x}"),
             };

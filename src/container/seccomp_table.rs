@@ -46,19 +46,28 @@ macro_rules! number {
 }
 
 macro_rules! calls {
-    ($($capability:ident { $($name:ident: $x64:tt $x86:tt $arm:tt $generic:tt;)* })*) => {
-        /// Sorted by nothing in particular.
-        pub(super) const CALLS: &[Call] = &[$($(Call {
+    ($calls:ident $names:ident { $($capability:ident {
+        $($name:ident: $x64:tt $x86:tt $arm:tt $generic:tt;)*
+    })* }) => {
+        pub(super) const $calls: &[Call] = &[$($(Call {
             capabilities: $capability,
             x86_64: number!($x64),
             x86: number!($x86),
             arm: number!($arm),
             generic: number!($generic),
         },)*)*];
+        const $names: &str = concat!($($(stringify!($name), " ",)*)*);
     };
 }
 
-calls! {
+/// The call of a name; none when no architecture has it.
+pub(super) fn named(name: &str) -> Option<&'static Call> {
+    let at = |names: &str| names.split(' ').position(|known| known == name && !name.is_empty());
+    let found = || CALLS.get(at(NAMES)?);
+    found().or_else(|| OTHERS.get(at(OTHER_NAMES)?))
+}
+
+calls! { CALLS NAMES {
     ALWAYS {
         _llseek: _ 140 140 _;
         _newselect: _ 142 142 _;
@@ -510,6 +519,86 @@ calls! {
     PERFMON {
         perf_event_open: 298 336 364 241;
     }
+}}
+
+// What Docker's profile never allows, or has rules of its own for: only profiles of operators name
+// these.
+calls! { OTHERS OTHER_NAMES {
+    ALWAYS {
+        _sysctl: 156 149 149 _;
+        add_key: 248 286 309 217;
+        afs_syscall: 183 137 _ _;
+        bdflush: _ 134 134 _;
+        break: _ 17 _ _;
+        clone: 56 120 120 220;
+        clone3: 435 435 435 435;
+        create_module: 174 127 _ _;
+        file_getattr: 468 468 468 468;
+        file_setattr: 469 469 469 469;
+        ftime: _ 35 _ _;
+        get_kernel_syms: 177 130 _ _;
+        get_tls: _ _ 0xf0006 _;
+        getpmsg: 181 188 _ _;
+        gtty: _ 32 _ _;
+        idle: _ 112 _ _;
+        io_uring_enter: 426 426 426 426;
+        io_uring_register: 427 427 427 427;
+        io_uring_setup: 425 425 425 425;
+        kexec_file_load: 320 _ 401 294;
+        kexec_load: 246 283 347 104;
+        keyctl: 250 288 311 219;
+        lock: _ 53 _ _;
+        migrate_pages: 256 294 400 238;
+        move_pages: 279 317 344 239;
+        mpx: _ 56 _ _;
+        nfsservctl: 180 169 169 42;
+        nice: _ 34 34 _;
+        oldfstat: _ 28 _ _;
+        oldlstat: _ 84 _ _;
+        oldolduname: _ 59 _ _;
+        oldstat: _ 18 _ _;
+        olduname: _ 109 _ _;
+        open_tree_attr: 467 467 467 467;
+        pciconfig_iobase: _ _ 271 _;
+        pciconfig_read: _ _ 272 _;
+        pciconfig_write: _ _ 273 _;
+        personality: 135 136 136 92;
+        pivot_root: 155 217 218 41;
+        prof: _ 44 _ _;
+        profil: _ 98 _ _;
+        putpmsg: 182 189 _ _;
+        query_module: 178 167 _ _;
+        readdir: _ 89 _ _;
+        request_key: 249 287 310 218;
+        security: 185 _ _ _;
+        sgetmask: _ 68 _ _;
+        sigaction: _ 67 67 _;
+        signal: _ 48 _ _;
+        sigpending: _ 73 73 _;
+        sigsuspend: _ 72 72 _;
+        socket: 41 359 281 198;
+        ssetmask: _ 69 _ _;
+        stty: _ 31 _ _;
+        swapoff: 168 115 115 225;
+        swapon: 167 87 87 224;
+        sysfs: 139 135 135 _;
+        tuxcall: 184 _ _ _;
+        ulimit: _ 58 _ _;
+        uselib: 134 86 86 _;
+        userfaultfd: 323 374 388 282;
+        usr26: _ _ 0xf0003 _;
+        usr32: _ _ 0xf0004 _;
+        ustat: 136 62 62 _;
+        vm86: _ 166 _ _;
+        vm86old: _ 113 _ _;
+        vserver: 236 273 313 _;
+    }
+}}
+
+/// Every name.
+#[cfg(test)]
+pub(super) fn all_names() -> impl Iterator<Item = &'static str> {
+    NAMES.split(' ').chain(OTHER_NAMES.split(' ')).filter(|name| !name.is_empty())
 }
 
 /// x86-64 calls that have another number in the x32 table.
@@ -551,3 +640,56 @@ pub(super) const X32_DIFFERS: &[(u32, u32)] = &[
     (327, 546),
     (328, 547),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs};
+
+    use super::*;
+
+    /// The numbers of a header of Debian's `linux-libc-dev`.
+    fn header(name: &str) -> Option<BTreeMap<String, u32>> {
+        let folder = "/usr/include/x86_64-linux-gnu/asm";
+        let text = fs::read_to_string(format!("{folder}/{name}")).ok()?;
+        let numbers = text.lines().filter_map(|line| {
+            let (name, number) = line.strip_prefix("#define __NR_")?.split_once(' ')?;
+            let number = number.trim_matches(['(', ')']);
+            let number = number.strip_prefix("__X32_SYSCALL_BIT + ").unwrap_or(number);
+            Some((name.to_owned(), number.parse().ok()?))
+        });
+        Some(numbers.collect())
+    }
+
+    #[test]
+    fn every_call_of_the_kernels_headers_is_known_by_its_number() {
+        type Column = fn(&Call) -> u32;
+        let x32: Column = |call| {
+            let differs = X32_DIFFERS.iter().find(|(usual, _)| *usual == call.x86_64);
+            differs.map_or(call.x86_64, |(_, x32)| *x32)
+        };
+        let columns: [(&str, Column); 3] = [
+            ("unistd_64.h", |call| call.x86_64),
+            ("unistd_32.h", |call| call.x86),
+            ("unistd_x32.h", x32),
+        ];
+        for (file, column) in columns {
+            for (name, number) in header(file).unwrap_or_default() {
+                // The profile has it for the 64 bits only, whose 32-bit one is of no use.
+                if (file, name.as_str()) == ("unistd_32.h", "arch_prctl") {
+                    continue;
+                }
+                let call = named(&name).unwrap_or_else(|| panic!("{file}: {name} is unknown"));
+                assert_eq!(column(call), number, "{file}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_find_their_own_calls() {
+        assert_eq!(named("read").map(|call| (call.x86_64, call.arm)), Some((0, 3)));
+        assert_eq!(named("perf_event_open").map(|call| call.generic), Some(241));
+        assert_eq!(named("vserver").map(|call| call.x86), Some(273));
+        assert!(named("").is_none() && named("nope").is_none());
+        assert_eq!(all_names().count(), CALLS.len() + OTHERS.len());
+    }
+}

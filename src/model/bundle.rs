@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerId, Endpoint, SecretBytes, TaskId, UnixTime};
+use super::{ContainerId, Endpoint, SeccompProfile, SecretBytes, TaskId, UnixTime};
 
 /// One container, fully decided: nothing in it needs the image's or the node's defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,8 @@ pub struct Bundle {
     pub capabilities: u64,
     /// Seccomp profile.
     pub seccomp: Seccomp,
+    /// Docker's AppArmor profile, where the kernel has it.
+    pub apparmor: bool,
     /// Set `no_new_privs`.
     pub no_new_privileges: bool,
     /// Memory limit in bytes; memory and swap together get twice this.
@@ -74,7 +76,7 @@ pub struct Bundle {
     pub stop_signal: i32,
     /// Seconds until SIGKILL; absent: wait for ever.
     pub stop_grace_seconds: Option<u32>,
-    /// Bytes that the log of this task may hold.
+    /// Bytes that the log of this task may hold; 0: it has none.
     pub log_max_bytes: u64,
     /// How to find out whether it works; absent: it works as long as it runs.
     pub health: Option<HealthCheck>,
@@ -273,6 +275,8 @@ pub enum Seccomp {
     Default,
     /// No filter.
     Unconfined,
+    /// A profile of the operator's.
+    Custom(SeccompProfile),
 }
 
 /// A resource limit of processes.

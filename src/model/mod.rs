@@ -18,6 +18,7 @@ mod node;
 mod policy;
 mod registry;
 mod seal;
+mod seccomp;
 mod secret;
 mod spec;
 mod task;
@@ -42,6 +43,10 @@ pub use node::{
 pub use policy::{Policy, matches};
 pub use registry::{PullPolicy, RegistrySettings};
 pub use seal::{SealChoice, SealSettings};
+pub use seccomp::{
+    SeccompAction, SeccompArchitecture, SeccompComparison, SeccompCondition, SeccompProfile,
+    SeccompRule,
+};
 pub use secret::SecretBytes;
 pub use spec::{
     BindOptions, ContainerSpec, DnsConfig, Driver, FileReference, FileTarget, HealthSpec, Mount,

@@ -51,6 +51,14 @@ pub(super) fn describe(
     }
 }
 
+/// The version of the kernel; what it does not say is 0.
+pub(super) fn kernel() -> (u32, u32) {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or_default();
+    (next(), next())
+}
+
 /// Resources that the configuration counts, and devices by class.
 fn generic(config: &Config) -> Vec<GenericResource> {
     let mut generic = config.generic_resources.clone();

@@ -707,6 +707,7 @@ fn facts(config: &Config, description: &NodeDescription) -> NodeFacts {
         log_max_bytes: config.log_max_bytes.saturating_mul(u64::from(config.log_max_files)),
         policy: config.policy.clone(),
         memory_controller: shim::has_controller("memory"),
+        kernel: describe::kernel(),
     }
 }
 

@@ -59,7 +59,7 @@ use crate::{
     model::{Now, PendingCertificate, Platform, TaskState, UnixTime, chain},
     rpc::TlsError,
     seal::{FileError, IdentityStore, Machine, OpenError, SealError, Sealer, TaskStore, Tier},
-    shim::{self, Program, Storage},
+    shim::{self, AppArmor, Program, Storage},
     sys,
 };
 
@@ -183,6 +183,12 @@ pub fn run(config: Config) -> Result<(), RunError> {
             state.config.data_root.display()
         ),
         Err(error) => log::warn!("it can not be told whether overlayfs works here: {error}"),
+    }
+    if shim::apparmor(Path::new("/")) == AppArmor::NoProfile {
+        log::warn!(
+            "containers run without a profile of AppArmor: docker-default is not loaded; load it \
+             with apparmor_parser"
+        );
     }
     let machine = Machine::this();
     let sealer = Sealer::settle(&state.config.data_root, &machine, &state.config.seal)

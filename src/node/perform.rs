@@ -635,6 +635,7 @@ mod tests {
                 log_max_bytes: 1 << 20,
                 policy: config.policy.clone(),
                 memory_controller: true,
+                kernel: (6, 1),
             }),
             store: Rc::new(Store::open(&config.data_root.join("images")).unwrap()),
             platform: image::host_platform(),

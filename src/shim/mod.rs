@@ -20,7 +20,7 @@ mod process;
 mod record;
 
 pub(crate) use crate::container::has_controller;
-pub use crate::container::{Storage, storage};
+pub use crate::container::{AppArmor, Storage, apparmor, storage};
 pub use cleanup::{layers_in_use, list, remove};
 pub use client::{AttachError, Program, Shim, SpawnError, StartError, never_began, spawn};
 #[doc(hidden)]

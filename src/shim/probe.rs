@@ -1,6 +1,6 @@
 //! Health probes as processes: begun when they are due, killed when they take too long.
 
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::{fs, io, os::fd::OwnedFd, time::Duration};
 
 use rustix::{
     io::Errno,
@@ -19,6 +19,8 @@ use crate::{
 #[derive(Debug)]
 struct Probe {
     pid: Pid,
+    /// It still prepares, and another child will be the program.
+    entering: bool,
     began: Duration,
     /// When it is killed; absent once it was.
     deadline: Option<Duration>,
@@ -43,7 +45,11 @@ impl Care {
     /// What probes need of a bundle, when it has a check; its secrets end here.
     pub(super) fn of(bundle: Bundle, now: Duration) -> Option<Box<Self>> {
         let check = bundle.health.clone()?;
+        let mut env = bundle.env;
+        // A probe has no terminal, and the word that came with it means nothing to it.
+        env.retain(|variable| !bundle.tty || variable != "TERM=xterm");
         let bundle = Bundle {
+            env,
             argv: check.argv.clone(),
             files: Vec::new(),
             mounts: Vec::new(),
@@ -110,11 +116,24 @@ impl Care {
 
     /// Takes the end of a probe in; the container itself can not end before that. True when there
     /// is something to tell.
-    pub(super) fn reap(&mut self, now: Duration) -> io::Result<bool> {
+    pub(super) fn reap(&mut self, init: Pid, now: Duration) -> io::Result<bool> {
         let Some(probe) = &mut self.probe else { return Ok(false) };
-        let Some((_, status)) = waitpid(Some(probe.pid), WaitOptions::NOHANG)? else {
+        let Some((_, mut status)) = waitpid(Some(probe.pid), WaitOptions::NOHANG)? else {
             return Ok(false);
         };
+        if probe.entering
+            && let Some(program) = other_child(init)
+        {
+            probe.pid = program;
+            probe.entering = false;
+            if probe.deadline.is_none() {
+                probe.kill();
+            }
+            match waitpid(Some(program), WaitOptions::NOHANG)? {
+                Some((_, ended)) => status = ended,
+                None => return Ok(false),
+            }
+        }
         probe.read();
         let (code, before) = match probe.deadline {
             Some(_) => (container::exit_code(status), ""),
@@ -134,6 +153,25 @@ impl Care {
     }
 }
 
+/// A child of ours besides the container's first process, also one that has ended.
+fn other_child(init: Pid) -> Option<Pid> {
+    let own = rustix::process::getpid();
+    let processes = fs::read_dir("/proc").ok()?;
+    let mut pids = processes
+        .flatten()
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    pids.find(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+        *pid != init && stat.is_ok_and(|stat| parent(&stat) == Some(own))
+    })
+}
+
+/// The parent in a process's `stat`: the name stands in brackets and may hold anything.
+fn parent(stat: &str) -> Option<Pid> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    Pid::from_raw(fields.split(' ').nth(1)?.parse().ok()?)
+}
+
 impl Probe {
     fn begin(
         bundle: &Bundle,
@@ -146,7 +184,15 @@ impl Probe {
         rustix::io::ioctl_fionbio(&pipe, true)?;
         let pid = container::probe(bundle, cgroup, init, output)?;
         let deadline = Some(now.saturating_add(timeout));
-        Ok(Self { pid, began: now, deadline, pipe: Some(pipe), output: Output::default() })
+        let entering = container::enters_in_two_steps(bundle);
+        Ok(Self {
+            pid,
+            entering,
+            began: now,
+            deadline,
+            pipe: Some(pipe),
+            output: Output::default(),
+        })
     }
 
     /// Reads no more than a pipe holds, for a child of it may go on writing.

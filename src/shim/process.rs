@@ -178,9 +178,12 @@ impl Shim {
     /// Begins the container. Takes the bundle, so that its secrets are gone when this returns.
     fn start(&mut self, bundle: Bundle) -> Result<(), Failure> {
         let kernel = |e: io::Error| Failure::from(container::errno_text(&e));
-        let log = Writer::open(&self.dir.join("log"), bundle.log_max_bytes)
-            .map_err(|e| Failure::from(format!("open the log: {}", container::errno_text(&e))))?;
-        self.log = Some(log);
+        if 0 < bundle.log_max_bytes {
+            let log = Writer::open(&self.dir.join("log"), bundle.log_max_bytes);
+            self.log = Some(log.map_err(|e| {
+                Failure::from(format!("open the log: {}", container::errno_text(&e)))
+            })?);
+        }
         let cgroup =
             Cgroup::of(&bundle.cgroup_parent, bundle.container.as_str()).map_err(kernel)?;
         let made = cgroup.create(&bundle);
@@ -437,8 +440,8 @@ impl Shim {
     }
 
     fn reap_probe(&mut self) -> io::Result<()> {
-        if let Some(care) = &mut self.care
-            && care.reap(monotonic())?
+        if let (State::Running { pid }, Some(care)) = (&self.state, &mut self.care)
+            && care.reap(*pid, monotonic())?
         {
             self.tell_health();
         }

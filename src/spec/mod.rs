@@ -19,6 +19,7 @@ mod names;
 mod process;
 mod refuse;
 mod resources;
+mod seccomp;
 mod security;
 mod signal;
 pub mod template;
@@ -68,6 +69,8 @@ pub struct NodeFacts {
     pub policy: Policy,
     /// Whether the kernel can limit memory here.
     pub memory_controller: bool,
+    /// The kernel's version, for what is of use on newer ones only.
+    pub kernel: (u32, u32),
 }
 
 /// Checks that this node can run the task at all, before anything is done for it.
@@ -79,6 +82,7 @@ pub fn check(task: &Task, node: &NodeFacts) -> Result<(), SpecError> {
     image(task)?;
     mounts::validate(&spec.mounts)?;
     refuse::check(task, spec)?;
+    seccomp(spec, node)?;
     let expanded = expand::expand(task, spec, node)?;
     admission::check(&node.policy, spec, !bridged(task)?, &expanded.mounts)?;
     resources::enforced(resources::memory(task.limits.memory_bytes)?, node)?;
@@ -144,11 +148,6 @@ pub fn build(
     admission::user(&node.policy, &user)?;
     let (stop_signal, stop_grace_seconds) = stop(task, Some(image));
     let ulimits = resources::rlimits(&node.default_ulimits, &spec.ulimits)?;
-    let seccomp = match &spec.privileges.seccomp {
-        SeccompChoice::Default => Seccomp::Default,
-        SeccompChoice::Unconfined => Seccomp::Unconfined,
-        SeccompChoice::Custom(_) => return Err(refuse::custom_seccomp()),
-    };
     Ok(Bundle {
         task: task.id.clone(),
         container: container.clone(),
@@ -177,7 +176,8 @@ pub fn build(
         resolv_conf: names::resolv_conf(&spec.dns, network, node)?,
         network,
         capabilities: security::capabilities(&spec.capability_add, &spec.capability_drop)?,
-        seccomp,
+        seccomp: seccomp(spec, node)?,
+        apparmor: !spec.privileges.apparmor_disabled,
         no_new_privileges: spec.privileges.no_new_privileges,
         memory_bytes: resources::enforced(resources::memory(task.limits.memory_bytes)?, node)?,
         nano_cpus: resources::cpus(task.limits.nano_cpus, node.cpus)?,
@@ -194,6 +194,17 @@ pub fn build(
         log_max_bytes: resources::log_bytes(task.log_driver.as_ref(), node.log_max_bytes)?,
         health: health::build(spec.health.as_ref(), &image.config)?,
     })
+}
+
+fn seccomp(spec: &ContainerSpec, node: &NodeFacts) -> Result<Seccomp, SpecError> {
+    match &spec.privileges.seccomp {
+        SeccompChoice::Default => Ok(Seccomp::Default),
+        SeccompChoice::Unconfined => Ok(Seccomp::Unconfined),
+        SeccompChoice::Custom(profile) => {
+            let capabilities = security::capabilities(&spec.capability_add, &spec.capability_drop)?;
+            seccomp::build(profile, capabilities, node.kernel)
+        }
+    }
 }
 
 /// How to stop the task: the first signal, and the seconds until SIGKILL (absent: wait for

@@ -97,15 +97,18 @@ pub(super) fn oom_score_adj(score: i64) -> Result<i32, SpecError> {
     })
 }
 
-/// Bytes of the log ring. The file drivers' sizes can only make it smaller.
+/// Bytes of the log ring; 0: no log is kept. The file drivers' sizes can only make it smaller.
 pub(super) fn log_bytes(driver: Option<&Driver>, node: u64) -> Result<u64, SpecError> {
     let Some(driver) = driver else {
         return Ok(node);
     };
+    if driver.name == "none" {
+        return Ok(0);
+    }
     if !matches!(driver.name.as_str(), "" | "json-file" | "local") {
         return Err(SpecError::unsupported(
             format!("--log-driver {}", driver.name),
-            "use json-file or local; logs are kept in memory either way",
+            "use json-file, local or none; logs are kept in memory either way",
         ));
     }
     let (mut size, mut files) = (None, 1_u64);
@@ -230,7 +233,8 @@ mod tests {
         assert_eq!(bytes("local", &[("max-size", "64k"), ("max-file", "2")]), Ok(128 << 10));
         assert_eq!(bytes("local", &[("max-size", "1b")]), Ok(16 << 10));
         assert_eq!(bytes("local", &[("max-size", "-1")]), Ok(1 << 20));
-        for name in ["none", "syslog", "journald"] {
+        assert_eq!(bytes("none", &[]), Ok(0));
+        for name in ["syslog", "journald"] {
             assert!(bytes(name, &[]).unwrap_err().to_string().contains(name));
         }
         assert!(bytes("local", &[("tag", "x")]).is_err());

@@ -100,7 +100,8 @@ fn mask(names: &[String], field: &str) -> Result<(u64, bool), SpecError> {
     Ok((bits, all))
 }
 
-fn bit(name: &str) -> Option<u64> {
+/// The bit of a name without `CAP_`.
+pub(super) fn bit(name: &str) -> Option<u64> {
     let number = CAPABILITIES.iter().position(|known| *known == name)?;
     1_u64.checked_shl(u32::try_from(number).ok()?)
 }

@@ -47,6 +47,7 @@ fn node() -> NodeFacts {
     NodeFacts {
         policy: Policy::default(),
         memory_controller: true,
+        kernel: (6, 1),
         hostname: "pi".into(),
         architecture: "aarch64".into(),
         os: "linux".into(),

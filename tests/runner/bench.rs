@@ -107,6 +107,7 @@ impl Bench {
             network: NetworkMode::Isolated,
             capabilities: DEFAULT_CAPABILITIES,
             seccomp: Seccomp::Default,
+            apparmor: true,
             no_new_privileges: false,
             memory_bytes: None,
             nano_cpus: None,

@@ -15,7 +15,7 @@ use edgeagent::{
 };
 
 use crate::{
-    bench::{Bench, or_skip, until},
+    bench::{Bench, DEFAULT_CAPABILITIES, or_skip, until},
     bind,
 };
 
@@ -122,6 +122,75 @@ fn cve_2016_9962_nobody_inside_looks_into_a_process_that_enters() {
     smol::block_on(shim.wait());
     bench.remove(&bundle);
     assert!(!bench.base.join("out/won").exists());
+    bench.nothing_is_left();
+}
+
+/// Who has `CAP_SYS_PTRACE` may look into whatever it sees: so it sees no process that has more
+/// rights than itself, or that holds anything of the host's, nor one before its filter.
+#[test]
+fn cve_2016_9962_who_may_trace_sees_nobody_with_more_rights() {
+    or_skip!();
+    const SYS_PTRACE: u64 = 1 << 19;
+    let bench = Bench::new("tracer");
+    let capabilities = DEFAULT_CAPABILITIES | SYS_PTRACE;
+    // Without a process of its own in the loop: it must be fast.
+    let mut bundle = bench.shell(&format!(
+        "n=0; while :; do for p in /proc/[0-9]*; do while read k v; do case \"$k $v\" in          'CapPrm: {capabilities:016x}'|'Seccomp: 2') ;;          CapPrm:*|Seccomp:*) echo $p $k $v >> /out/won;; esac; done < $p/status;          done 2> /dev/null; n=$((n+1)); echo $n > /out/round; done",
+    ));
+    bundle.capabilities = capabilities;
+    bundle.health = Some(HealthCheck {
+        argv: ["/bin/sh", "-c", "echo $$ > /out/probed; exec busybox setsid true"]
+            .map(String::from)
+            .into(),
+        interval: std::time::Duration::from_millis(1),
+        timeout: std::time::Duration::from_secs(5),
+        retries: 1,
+        start_period: std::time::Duration::ZERO,
+        start_interval: std::time::Duration::from_millis(1),
+    });
+    let shim = bench.start(&bundle);
+    until("some rounds", || {
+        let text = fs::read_to_string(bench.base.join("out/round")).unwrap_or_default();
+        text.trim().parse::<u32>().is_ok_and(|rounds| 150 < rounds)
+    });
+    // Many of them, in the container's process namespace, and healthy.
+    let last: u32 = written(&bench, "probed").trim().parse().unwrap();
+    assert!(20 < last, "{last}");
+    let told = std::cell::RefCell::new(String::new());
+    let note = |health: &edgeagent::model::Health| told.borrow_mut().push_str(&health.output);
+    let status = smol::block_on(shim.health(&[HealthStatus::Healthy], &note));
+    assert_eq!(status, Some(HealthStatus::Healthy), "{told:?}");
+    smol::block_on(shim.kill());
+    smol::block_on(shim.wait());
+    bench.remove(&bundle);
+    let won = fs::read_to_string(bench.base.join("out/won")).unwrap_or_default();
+    assert_eq!(won, "");
+
+    // It is killed when it takes too long, and what it says when it can not begin is heard.
+    for (argv, output) in [
+        (&["sleep", "1000"][..], "exceeded timeout"),
+        (&["busybox", "setsid", "sleep", "1000"], "exceeded timeout"),
+        (&["/nope"], "stat /nope: no such file"),
+    ] {
+        let mut bundle = bench.shell("exec sleep 1000");
+        bundle.capabilities = capabilities;
+        bundle.health = Some(HealthCheck {
+            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            interval: std::time::Duration::from_millis(20),
+            timeout: std::time::Duration::from_secs(1),
+            retries: 1,
+            start_period: std::time::Duration::ZERO,
+            start_interval: std::time::Duration::from_millis(20),
+        });
+        let shim = bench.start(&bundle);
+        let told = std::cell::RefCell::new(String::new());
+        let note = |health: &edgeagent::model::Health| told.borrow_mut().push_str(&health.output);
+        smol::block_on(shim.health(&[HealthStatus::Unhealthy], &note));
+        assert!(told.borrow().contains(output), "{argv:?}: {told:?}");
+        smol::block_on(shim.kill());
+        smol::block_on(shim.wait());
+        bench.remove(&bundle);
+    }
     bench.nothing_is_left();
 }
 

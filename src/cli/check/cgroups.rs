@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Finding, text_of};
+use crate::shim;
 
 /// The way of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +17,8 @@ enum Version {
 pub(super) fn findings(root: &Path) -> Vec<Finding> {
     let mountinfo = text_of(root, "proc/self/mountinfo");
     let version = version(&mountinfo);
-    let there = match version {
-        Version::V2 => text_of(root, "sys/fs/cgroup/cgroup.controllers"),
-        Version::None | Version::V1 | Version::Hybrid => {
-            enabled(&text_of(root, "proc/cgroups")).join(" ")
-        }
-    };
-    let has = |controller: &str| there.split_whitespace().any(|name| name == controller);
+    // The same eyes as those of the agent that applies the limits.
+    let has = shim::has_controller;
     let mut found = vec![mounted(version), memory(has("memory"))];
     for (controller, costs) in [
         ("pids", "--limit-pids is not enforced, and a fork bomb is not stopped"),
@@ -81,15 +77,6 @@ fn memory(on: bool) -> Finding {
     )
 }
 
-/// Controllers of `/proc/cgroups` that are enabled: name, hierarchy, groups, enabled.
-fn enabled(table: &str) -> Vec<&str> {
-    table
-        .lines()
-        .filter(|line| !line.starts_with('#') && line.split_whitespace().nth(3) == Some("1"))
-        .filter_map(|line| line.split_whitespace().next())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,9 +84,6 @@ mod tests {
 
     #[test]
     fn a_pi_without_its_memory_controller_is_told_the_remedy() {
-        let table =
-            "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t3\t44\t1\nmemory\t0\t49\t0\n";
-        assert_eq!(enabled(table), ["cpu"]);
         let finding = memory(false);
         assert_eq!(finding.verdict, Verdict::Limited);
         assert!(finding.fix.contains("cgroup_enable=memory"));

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use super::{Finding, text_of};
-use crate::limits::KERNEL_MIN;
+use crate::{
+    limits::KERNEL_MIN,
+    shim::{self, AppArmor},
+};
 
 /// The namespaces that every container has, and what they are called in `/proc/self/ns`.
 const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
@@ -15,6 +18,7 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
         version(&release),
         namespaces(root),
         seccomp(root),
+        apparmor(root),
     ]
 }
 
@@ -75,6 +79,21 @@ fn seccomp(root: &Path) -> Finding {
         "only services with --security-opt seccomp=unconfined would start",
         "a kernel with CONFIG_SECCOMP_FILTER",
     )
+}
+
+/// Not there is no gap: Docker on that kernel would do without, too.
+fn apparmor(root: &Path) -> Finding {
+    let what = "apparmor";
+    match shim::apparmor(root) {
+        AppArmor::Absent => Finding::ok(what, "not in use by this kernel"),
+        AppArmor::Default => Finding::ok(what, "docker-default"),
+        AppArmor::NoProfile => Finding::limited(
+            what,
+            "on, but the profile docker-default is not loaded",
+            "containers run without a profile of AppArmor",
+            "load docker-default with apparmor_parser when the device boots",
+        ),
+    }
 }
 
 #[cfg(test)]

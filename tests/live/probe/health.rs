@@ -40,11 +40,7 @@ pub(super) const CASES: &[Case] = &[
         ],
     )
     .words(WAIT)
-    .moment(Moment::Running)
-    .meant(&[(
-        "env: TERM=",
-        "ours has the environment of the container whole, TERM of its terminal too",
-    )]),
+    .moment(Moment::Running),
     ending("health-image", &[], WAIT).image(Image::Health).moment(Moment::Running),
     ending("health-image-other", &["--health-cmd", "exit 1"], WAIT).image(Image::Health),
     ending("health-image-off", &["--no-healthcheck"], WAIT)

@@ -100,7 +100,7 @@ part call sh -c 'for c in "unshare -U true" "unshare -m true" "unshare -n true" 
     "mknod /tmp/kmsg c 1 11" "head -c 1 /tmp/kmsg" "mknod /tmp/null c 1 3" "cat /tmp/null" "mknod /tmp/disk b 8 0" "head -c 1 /tmp/disk" \
     "mkfifo /tmp/fifo" "hostname x" "chroot / true" "pivot_root / /tmp" "chown 1:1 /tmp/fifo" "chmod u+s /tmp/fifo" \
     "ping -c 1 -W 1 127.0.0.1" "nice -n -5 true" "renice -n -5 1" "chrt -f 1 true" "ionice -c 1 true" "dmesg" "swapoff /x" \
-    "losetup -f" "nsenter -t 1 -m true" "setpriv --nnp true" "su app -s /bin/sh -c true" "kill -0 1" \
+    "losetup -f" "nsenter -t 1 -m true" "setpriv --nnp true" "su app -s /bin/sh -c true" "kill -0 1" "/trace" "/trace 1" \
     "cat /proc/1/environ" "ls /proc/1/cwd/" "ls /proc/1/map_files" "cat /proc/1/syscall" "ipcs" \
     "ip link set lo mtu 60000" "ip addr add 127.0.0.9/8 dev lo" "arp -s 10.0.0.1 00:11:22:33:44:55"; do
     $c > /dev/null 2>&1 < /dev/null; echo "$c -> $?"

@@ -345,14 +345,15 @@ fn images(world: &World) -> BTreeMap<Image, String> {
     let tree = folder().join("probe");
     fs::create_dir_all(&tree).unwrap();
     let script = "
-        tar -xf $0/rootfs.tar -C $0/probe && cd $0/probe && install -m 755 $1 look &&
+        tar -xf $0/rootfs.tar -C $0/probe && cd $0/probe && install -m 755 $1/look.sh look &&
+        cc -static -O1 -s -o trace $1/trace.c &&
         mkdir -p data/folder made/by && chmod 750 data/folder && echo inner > data/folder/inner &&
         chown -R 1000:2000 data/folder && chmod 4711 data/folder/inner && ln -s folder/inner data/link &&
         touch -h -d @1000000000 data/link &&
         echo '#!/no/such/shell' > odd && echo 'echo no first line' > plain && chmod 755 odd plain &&
         touch -d @1000000000 data/seed data/folder/inner && tar -cf $0/probe.tar .";
-    let look = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/probe/look.sh");
-    capture(Command::new("sh").args(["-euc", script]).arg(folder()).arg(look)).ok();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/probe");
+    capture(Command::new("sh").args(["-euc", script]).arg(folder()).arg(sources)).ok();
     let tar = folder().join("probe.tar");
     let base = ["ENV PATH=/bin FROM_IMAGE=yes", "WORKDIR /tmp"];
     let plain = [&base[..], &["CMD [\"sh\", \"/look\"]"]].concat();

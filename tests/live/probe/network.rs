@@ -48,13 +48,7 @@ pub(super) const CASES: &[Case] = &[
         "host-network-names",
         &["--network", "host", "--hostname", "box", "--host", "db:10.9.8.7"],
     )
-    .meant(&[
-        ("interface: ", "as in host-network"),
-        (
-            "hosts: ",
-            "a known gap: with --host Docker writes a file of its own, ours adds to the host's",
-        ),
-    ]),
+    .meant(BRIDGES),
     case(
         "host-network-dns",
         &["--network", "host", "--dns", "192.0.2.1", "--dns-search", "example.org"],
