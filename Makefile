@@ -66,7 +66,9 @@ vm: packages ## flash ARM devices, boot them in qemu, let them join a real manag
 	    $(CARGO) test --test live -- --test-threads=1 --ignored vm:: power::
 
 .PHONY: bench
-bench: packages ## measure edgeagent beside a dockerd worker, one table (15 min and a build)
+bench: packages ## measure edgeagent beside a dockerd worker and on an emulated device (30 min and two builds)
+	DIST_SBOM=no targets/build aarch64 || [ $$? = 3 ]
+	tests/vm/device arm64 $(OUT)/vm/arm64
 	@machine=$$(uname -m); \
 	DIST_SBOM=no targets/build "$$machine"; built=$$?; \
 	if [ $$built = 0 ] || [ $$built = 3 ]; then \
@@ -75,7 +77,7 @@ bench: packages ## measure edgeagent beside a dockerd worker, one table (15 min 
 	    $(CARGO) build --release || exit 1; \
 	    EDGEAGENT_BIN=$(OUT)/release/edgeagent; EA_BUILD='a release build with glibc, not what ships'; \
 	fi; \
-	export EDGEAGENT_BIN EA_BUILD; \
+	export EDGEAGENT_BIN EA_BUILD EA_VM=$(abspath $(OUT))/vm EA_DIST=$(abspath $(OUT))/dist; \
 	$(CARGO) test --test live -- --test-threads=1 --ignored --nocapture bench::
 
 .PHONY: dist

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `EA_BUILD` | how `EDGEAGENT_BIN` was built, for the head of the table |
 
+mod device;
 mod images;
 mod measure;
 mod table;
