@@ -154,8 +154,10 @@ fn cve_2016_9962_who_may_trace_sees_nobody_with_more_rights() {
         text.trim().parse::<u32>().is_ok_and(|rounds| 150 < rounds)
     });
     // Many of them, in the container's process namespace, and healthy.
-    let last: u32 = written(&bench, "probed").trim().parse().unwrap();
-    assert!(20 < last, "{last}");
+    until("twenty probes", || {
+        let text = fs::read_to_string(bench.base.join("out/probed")).unwrap_or_default();
+        text.trim().parse::<u32>().is_ok_and(|last| 20 < last)
+    });
     let told = std::cell::RefCell::new(String::new());
     let note = |health: &edgeagent::model::Health| told.borrow_mut().push_str(&health.output);
     let status = smol::block_on(shim.health(&[HealthStatus::Healthy], &note));
@@ -167,11 +169,9 @@ fn cve_2016_9962_who_may_trace_sees_nobody_with_more_rights() {
     assert_eq!(won, "");
 
     // It is killed when it takes too long, and what it says when it can not begin is heard.
-    for (argv, output) in [
-        (&["sleep", "1000"][..], "exceeded timeout"),
-        (&["busybox", "setsid", "sleep", "1000"], "exceeded timeout"),
-        (&["/nope"], "stat /nope: no such file"),
-    ] {
+    for (argv, output) in
+        [(&["sleep", "1000"][..], "exceeded timeout"), (&["/nope"], "stat /nope: no such file")]
+    {
         let mut bundle = bench.shell("exec sleep 1000");
         bundle.capabilities = capabilities;
         bundle.health = Some(HealthCheck {

@@ -96,6 +96,7 @@ pub(super) const INIT: &[super::Meant] = &[
     ("order: ", "our init may not be looked into (CVE-2016-9962)"),
     ("call: cat /proc/1/environ", "our init may not be looked into (CVE-2016-9962)"),
     ("call: ls /proc/1/cwd/", "our init may not be looked into (CVE-2016-9962)"),
+    ("call: /trace 1", "our init may not be looked into (CVE-2016-9962)"),
     ("call: cat /proc/1/syscall", "our init may not be looked into (CVE-2016-9962)"),
     ("call: ls /proc/1/map_files", "our init may not be looked into (CVE-2016-9962)"),
     ("proc: /proc/1/personality", "our init may not be looked into (CVE-2016-9962)"),
