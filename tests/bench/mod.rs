@@ -95,9 +95,11 @@ fn edgeagent_beside_dockerd() {
         Budget::AtMost(3.0),
     );
     memory(&mut table, &world, [(&ours, agent.pid()), (&theirs, docker.pid())]);
-    for (network, runs) in [("none given", 20), ("host", 20)] {
-        let a = start_stop(&world, &ours, network, runs);
-        let b = start_stop(&world, &theirs, network, runs);
+    for (network, options, runs) in
+        [("none given", &[][..], 20), ("host", &["--network", "host"], 20)]
+    {
+        let a = start_stop(&world, &ours, options, runs);
+        let b = start_stop(&world, &theirs, options, runs);
         table.row(
             &format!("scale 0 to 1 running, network {network}, median of {runs}"),
             "s",
@@ -113,6 +115,15 @@ fn edgeagent_beside_dockerd() {
             Budget::Ratio(0.3),
         );
     }
+    // Both run the first probe after one interval.
+    let checked = &["--health-cmd", "true", "--health-interval", "500ms"];
+    table.row(
+        "scale 0 to 1 healthy, probed every 0.5 s, median of 10",
+        "s",
+        start_stop(&world, &ours, checked, 10).0,
+        start_stop(&world, &theirs, checked, 10).0,
+        Budget::None,
+    );
     table.row(
         "health probes, CPU of one container probed every 30 s",
         "s/hour",
@@ -285,7 +296,9 @@ struct Crowd {
     idle: u64,
     /// Memory of the daemon alone, of everything, and the processes, for each of [`COUNTS`].
     counts: Vec<(u64, u64, usize)>,
-    /// Seconds until 50 run.
+    /// Seconds until 20 run, from none.
+    twenty: f64,
+    /// Seconds until 50 run, from none.
     took: f64,
     /// CPU seconds of that, until all is quiet.
     cpu: f64,
@@ -293,7 +306,7 @@ struct Crowd {
     gone: f64,
 }
 
-/// Memory with 1, 10 and 50 tasks, and what the step to 50 costs.
+/// Memory with 1, 10 and 50 tasks, and what the steps from none to 20 and to 50 cost.
 fn memory(table: &mut Table, world: &World, workers: [(&Worker, u32); 2]) {
     let [a, b] = workers.map(|(worker, daemon)| crowd(world, worker, daemon));
     for (i, count) in COUNTS.iter().enumerate() {
@@ -313,6 +326,7 @@ fn memory(table: &mut Table, world: &World, workers: [(&Worker, u32); 2]) {
     table.row("memory per task, of 50 (PSS)", "MB", each(&a), each(&b), Budget::AtMost(0.4));
     let processes = |c: &Crowd| f64::from(u32::try_from(c.counts[2].2).unwrap());
     table.row("processes with 50 tasks", "", processes(&a), processes(&b), Budget::None);
+    table.row("scale 0 to 20 running", "s", a.twenty, b.twenty, Budget::None);
     table.row("scale 0 to 50 running", "s", a.took, b.took, Budget::Ratio(0.3));
     table.row("CPU of that", "s", a.cpu, b.cpu, Budget::Ratio(0.1));
     table.row("50 tasks to gone", "s", a.gone, b.gone, Budget::None);
@@ -328,21 +342,24 @@ fn crowd(world: &World, worker: &Worker, daemon: u32) -> Crowd {
         thread::sleep(Duration::from_secs(3)); // start-up memory is given back
         counts.push((pss_of(daemon), worker.group.pss(), worker.group.processes()));
     }
-    service.set(0);
-    service.await_gone();
-    thread::sleep(Duration::from_secs(5)); // both clear away in the background
-    let before = worker.group.cpu();
-    let begin = Instant::now();
-    service.set(50);
-    service.await_running(50);
-    let took = begin.elapsed().as_secs_f64();
+    let from_none = |count: usize| {
+        service.set(0);
+        service.await_gone();
+        thread::sleep(Duration::from_secs(5)); // both clear away in the background
+        let (begin, before) = (Instant::now(), worker.group.cpu());
+        service.set(count);
+        service.await_running(count);
+        (begin.elapsed().as_secs_f64(), before)
+    };
+    let (twenty, _) = from_none(20);
+    let (took, before) = from_none(50);
     thread::sleep(Duration::from_secs(1));
     let cpu = worker.group.cpu() - before;
     let begin = Instant::now();
     service.set(0);
     service.await_gone();
     let gone = begin.elapsed().as_secs_f64();
-    Crowd { idle, counts, took, cpu, gone }
+    Crowd { idle, counts, twenty, took, cpu, gone }
 }
 
 /// CPU seconds of an hour of probes of one container, one every 30 s: of ten containers with one every
@@ -370,8 +387,7 @@ fn probe_cpu(world: &World, worker: &Worker) -> f64 {
 ///
 /// The manager writes statuses down ten times a second, and a run begins when the one before was seen to
 /// end: each run waits for another part of that period first, or all would meet the same moment of it.
-fn start_stop(world: &World, worker: &Worker, network: &str, runs: usize) -> (f64, f64) {
-    let options: &[&str] = if network == "host" { &["--network", "host"] } else { &[] };
+fn start_stop(world: &World, worker: &Worker, options: &[&str], runs: usize) -> (f64, f64) {
     let service = Replicas::create(world, worker, options);
     let (mut starts, mut stops) = (Vec::new(), Vec::new());
     for run in 0..runs {
