@@ -7,6 +7,10 @@
 //! may be of strangers, or of machines long gone. So after every second failure in a row the draw
 //! is among those alone that no list can take away, each as likely as the other: the operator's
 //! addresses, and the manager that served last.
+//!
+//! Weights alone would ask a manager that is gone again and again while the others elect a leader.
+//! So nobody is asked twice before everybody was asked once, and then the one goes first whose
+//! failure is the longest ago.
 
 use crate::{
     limits::MANAGERS_MAX,
@@ -28,6 +32,9 @@ pub(super) struct Remotes {
     proven: Option<Peer>,
     /// Bad experiences since a good one.
     failures: u32,
+    /// Addresses that failed since then, the latest last. At most [`MANAGERS_MAX`]; of more the
+    /// first is forgotten, and may be asked again early.
+    failed: Vec<String>,
 }
 
 impl Remotes {
@@ -40,7 +47,7 @@ impl Remotes {
             .filter(|addr| !addr.is_empty())
             .map(|addr| Peer { node_id: String::new(), addr })
             .collect();
-        Self { managers, seeds, proven: None, failures: 0 }
+        Self { managers, seeds, proven: None, failures: 0, failed: Vec::new() }
     }
 
     /// Takes over the managers of a session message; an empty list changes nothing.
@@ -74,9 +81,15 @@ impl Remotes {
     pub(super) fn observe(&mut self, peer: &Peer, good: bool) {
         if good {
             self.failures = 0;
+            self.failed.clear();
             self.proven = Some(peer.clone());
         } else {
             self.failures = self.failures.saturating_add(1);
+            self.failed.retain(|addr| *addr != peer.addr);
+            if self.failed.len() == MANAGERS_MAX {
+                self.failed.remove(0);
+            }
+            self.failed.push(peer.addr.clone());
         }
         if let Some(manager) = self.managers.iter_mut().find(|manager| manager.peer == *peer) {
             let observed = if good { OBSERVATION } else { -OBSERVATION };
@@ -87,10 +100,8 @@ impl Remotes {
     /// Draws one by weight, or a lasting one when it is its turn; never none unless there is none.
     pub(super) fn choose(&self, random: &mut Random) -> Option<Peer> {
         if self.failures != 0 && self.failures.is_multiple_of(2) {
-            let lasting = || self.seeds.iter().chain(&self.proven);
-            let count = u64::try_from(lasting().count()).unwrap_or(0);
-            let drawn = usize::try_from(random.below(count)).unwrap_or(0);
-            if let Some(peer) = lasting().nth(drawn) {
+            let lasting: Vec<_> = self.seeds.iter().chain(&self.proven).map(|p| (p, 0)).collect();
+            if let Some(peer) = self.draw(&lasting, random) {
                 return Some(peer.clone());
             }
         }
@@ -100,16 +111,25 @@ impl Remotes {
             .filter(|seed| self.managers.iter().all(|manager| manager.peer.addr != seed.addr))
             .map(|seed| (seed, 0));
         let all = self.managers.iter().map(|manager| (&manager.peer, manager.weight));
-        let tickets: Vec<(&Peer, u64)> =
-            all.chain(fallback).map(|(peer, weight)| (peer, tickets(weight))).collect();
-        let mut draw = random.below(tickets.iter().map(|(_, count)| count).sum());
-        for (peer, count) in tickets {
-            if draw < count {
-                return Some(peer.clone());
+        self.draw(&all.chain(fallback).collect::<Vec<_>>(), random).cloned()
+    }
+
+    /// Draws by weight among those that have not failed; when all have, the one that failed first.
+    fn draw<'a>(&self, peers: &[(&'a Peer, i64)], random: &mut Random) -> Option<&'a Peer> {
+        let failed = |peer: &Peer| self.failed.iter().position(|addr| *addr == peer.addr);
+        let fresh: Vec<(&Peer, u64)> = peers
+            .iter()
+            .filter(|(peer, _)| failed(peer).is_none())
+            .map(|(peer, weight)| (*peer, tickets(*weight)))
+            .collect();
+        let mut drawn = random.below(fresh.iter().map(|(_, count)| count).sum());
+        for (peer, count) in fresh {
+            if drawn < count {
+                return Some(peer);
             }
-            draw -= count;
+            drawn -= count;
         }
-        None
+        peers.iter().map(|(peer, _)| *peer).min_by_key(|peer| failed(peer))
     }
 }
 
@@ -154,12 +174,27 @@ mod tests {
             (0..1000).filter(|_| remotes.choose(random).unwrap().addr == "seed:2377").count()
         };
         assert!(drawn(&remotes, &mut random) < 10);
-        // Three: after an even number it would be their turn anyway.
-        for _ in 0..3 {
-            remotes.observe(&manager("m1").peer, false);
+        remotes.observe(&manager("m1").peer, false);
+        assert_eq!(drawn(&remotes, &mut random), 1000);
+    }
+
+    #[test]
+    fn nobody_is_asked_again_before_everybody_was_asked() {
+        let mut remotes = Remotes::new(vec![], vec!["m1:2377".into()]);
+        remotes.learn(&[manager("m1"), manager("m2"), manager("m3")]);
+        remotes.observe(&manager("m1").peer, true);
+        let mut random = Random::new(5);
+        let mut asked = Vec::new();
+        for _ in 0..9 {
+            let peer = remotes.choose(&mut random).unwrap();
+            remotes.observe(&peer, false);
+            asked.push(peer.addr);
         }
-        let count = drawn(&remotes, &mut random);
-        assert!((300..700).contains(&count), "{count}");
+        // Every second time it is the turn of the seed, dead as it may be, and in between that of
+        // the others, one after the other.
+        let others: Vec<_> = asked.iter().skip(1).step_by(2).collect();
+        assert!(others.windows(2).all(|two| two[0] != two[1]), "{asked:?}");
+        assert!(others.iter().all(|addr| *addr != "m1:2377"), "{asked:?}");
     }
 
     #[test]

@@ -253,8 +253,9 @@ pub(crate) fn assert_here(event: &FetchEvent, store: &Path, name: &str, image: &
 pub(crate) fn memory() -> Option<u64> {
     let own = format!("PPid:\t{}", std::process::id());
     fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        // In this order: what has the name now is no copy of this process any more.
         let name = fs::read(entry.path().join("cmdline")).ok()?;
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
         let ours = status.lines().any(|line| line == own) && name.starts_with(b"edgeagent-fetch");
         let number = |name: &str| -> Option<u64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
