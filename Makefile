@@ -37,11 +37,12 @@ test: packages lint ## lint, unit tests, and the live tests against real manager
 
 # A person's `make vm` boots every kind of device with what is released; this is the part of it that has the time.
 .PHONY: test-vm
-test-vm: packages # one arm64 device, flashed from a quick build and booted in qemu
+test-vm: packages # two arm64 devices, flashed from a quick build and booted in qemu
 	tests/vm/quick-release $(OUT)/vm/dist
 	tests/vm/device arm64 $(OUT)/vm/arm64
 	EA_VM=$(abspath $(OUT))/vm EA_DIST=$(abspath $(OUT))/vm/dist \
-	    $(CARGO) test --test live -- --ignored --exact vm::an_arm64_device_joins_works_and_survives_a_power_cut
+	    $(CARGO) test --test live -- --ignored --exact vm::an_arm64_device_joins_works_and_survives_a_power_cut \
+	    vm::a_small_device_without_a_clock_keeps_its_identity_in_its_tpm
 
 .PHONY: test-long
 test-long: packages ## the tests that take minutes: a bad link, silent registries, a small disk, a stack of real software
