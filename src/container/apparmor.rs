@@ -5,6 +5,7 @@
 
 use std::{fs, io, io::Read as _, io::Write as _, path::Path};
 
+use super::errno_text;
 use crate::limits::APPARMOR_PROFILES_MAX_BYTES;
 
 /// Docker's profile (moby `profiles/apparmor`).
@@ -51,15 +52,16 @@ pub(super) struct Transition(Option<fs::File>);
 
 impl Transition {
     /// Nothing to do when it is not wanted or the profile is not there.
-    pub(super) fn prepare(wanted: bool) -> io::Result<Self> {
+    pub(super) fn prepare(wanted: bool) -> Result<Self, String> {
         if !wanted || apparmor(Path::new("/")) != AppArmor::Default {
             return Ok(Self(None));
         }
         let open = |path: &str| fs::OpenOptions::new().write(true).open(path);
         // Before Linux 5.8 there was one file for all such modules.
-        let file =
-            open("/proc/self/attr/apparmor/exec").or_else(|_| open("/proc/self/attr/exec"))?;
-        Ok(Self(Some(file)))
+        open("/proc/self/attr/apparmor/exec")
+            .or_else(|_| open("/proc/self/attr/exec"))
+            .map(|file| Self(Some(file)))
+            .map_err(|e| format!("find AppArmor's file: {}", errno_text(&e)))
     }
 
     pub(super) fn on_exec(self) -> io::Result<()> {

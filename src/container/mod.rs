@@ -127,8 +127,7 @@ fn become_container(
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(step("forbid dumps"))?;
     set_oom_score(bundle)?;
-    let confined = Transition::prepare(bundle.apparmor)
-        .map_err(|e| format!("find AppArmor's file: {}", errno_text(&e)))?;
+    let confined = Transition::prepare(bundle.apparmor)?;
     cgroup.join()?;
     let mut namespaces =
         UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
@@ -212,15 +211,12 @@ pub(crate) fn probe(
     std::process::exit(failure.code.into())
 }
 
-/// `CAP_SYS_PTRACE`.
-const TRACER: u64 = 1 << 19;
-
 /// Whether somebody in the container may look into a process that enters it, for nothing stops who
 /// has `CAP_SYS_PTRACE` (CVE-2016-9962). Then the process that enters stays in the process
 /// namespace of the host, where they can not see it, until it has no more rights than they do; its
 /// sibling is born in theirs and becomes the program at once.
 pub(crate) const fn enters_in_two_steps(bundle: &Bundle) -> bool {
-    bundle.capabilities & TRACER != 0
+    bundle.capabilities & seccomp_table::SYS_PTRACE != 0
 }
 
 /// The namespaces of a container that a probe enters; it is born in that of processes.
@@ -242,8 +238,7 @@ fn become_probe(
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(step("forbid dumps"))?;
     set_oom_score(bundle)?;
-    let confined = Transition::prepare(bundle.apparmor)
-        .map_err(|e| format!("find AppArmor's file: {}", errno_text(&e)))?;
+    let confined = Transition::prepare(bundle.apparmor)?;
     cgroup.join()?;
     let mut held = Vec::new();
     let own_processes = enters_in_two_steps(bundle).then_some("pid");

@@ -24,7 +24,8 @@ const DAC_READ_SEARCH: u64 = 1 << 2;
 const SYS_MODULE: u64 = 1 << 16;
 const SYS_RAWIO: u64 = 1 << 17;
 const SYS_CHROOT: u64 = 1 << 18;
-const SYS_PTRACE: u64 = 1 << 19;
+/// Also decides how a probe enters.
+pub(super) const SYS_PTRACE: u64 = 1 << 19;
 const SYS_PACCT: u64 = 1 << 20;
 /// Also decides on `clone` and `clone3`.
 pub(super) const SYS_ADMIN: u64 = 1 << 21;

@@ -137,20 +137,19 @@ impl Client {
         Self { tls, idle: Idle::default() }
     }
 
-    /// Sends a request and reads the head of its answer.
+    /// Sends a request to the origin of its URL and reads the head of its answer.
     ///
     /// # Errors
     /// Those of the system, [`rustls::Error`] and faults of the answer, each inside of the former.
-    pub(super) fn send(&self, message: &Message<'_>) -> io::Result<Answer> {
-        let origin = Origin::of(message.url).ok_or(Fault::Name)?;
-        if let Some(stream) = self.take(&origin) {
-            match self.exchange(stream, &origin, message) {
+    pub(super) fn send(&self, origin: &Origin, message: &Message<'_>) -> io::Result<Answer> {
+        if let Some(stream) = self.take(origin) {
+            match self.exchange(stream, origin, message) {
                 // The server had closed it meanwhile.
                 Err(e) if was_closed(&e) => {}
                 result => return result,
             }
         }
-        self.exchange(BufReader::new(connect(&origin, &self.tls)?), &origin, message)
+        self.exchange(BufReader::new(connect(origin, &self.tls)?), origin, message)
     }
 
     fn exchange(

@@ -95,7 +95,7 @@ impl Transport {
         let message = Message { method, url: &url, headers: &headers, body };
         let mut last = io::Error::from(io::ErrorKind::NotConnected);
         for client in self.clients(&place.authority)? {
-            match client.send(&message) {
+            match client.send(place, &message) {
                 Ok(answer) => return Ok(answer),
                 // The next one may know the server's certificate.
                 Err(e) if is_certificate(&e) => last = e,

@@ -18,6 +18,7 @@ mod lines;
 mod probe;
 mod process;
 mod record;
+mod stat;
 
 pub(crate) use crate::container::has_controller;
 pub use crate::container::{AppArmor, Storage, apparmor, storage};

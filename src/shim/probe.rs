@@ -8,7 +8,10 @@ use rustix::{
     process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid},
 };
 
-use super::health::{Monitor, Output};
+use super::{
+    health::{Monitor, Output},
+    stat,
+};
 use crate::{
     container::{self, Cgroup},
     limits::{PROBE_OUTPUT_MAX_BYTES, PROBE_READS_MAX},
@@ -160,16 +163,8 @@ fn other_child(init: Pid) -> Option<Pid> {
     let mut pids = processes
         .flatten()
         .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
-    pids.find(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-        *pid != init && stat.is_ok_and(|stat| parent(&stat) == Some(own))
-    })
-}
-
-/// The parent in a process's `stat`: the name stands in brackets and may hold anything.
-fn parent(stat: &str) -> Option<Pid> {
-    let (_, fields) = stat.rsplit_once(") ")?;
-    Pid::from_raw(fields.split(' ').nth(1)?.parse().ok()?)
+    let parent = |pid| stat::number(pid, stat::PARENT).and_then(Pid::from_raw);
+    pids.find(|pid| *pid != init && parent(*pid) == Some(own))
 }
 
 impl Probe {

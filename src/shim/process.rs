@@ -10,7 +10,7 @@ use std::{
         fd::OwnedFd,
         unix::net::{UnixListener, UnixStream},
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -27,6 +27,7 @@ use super::{
     lines::Lines,
     probe::Care,
     record::{self, Started},
+    stat,
 };
 use crate::{
     container::{self, CODE_NOT_STARTED, Cgroup, Failure, Stdio},
@@ -202,7 +203,7 @@ impl Shim {
         self.container = Some(bundle.container.clone());
         self.care = Care::of(bundle, monotonic());
         let pid = starting.pid;
-        let ticks = start_ticks(pid).unwrap_or_default();
+        let ticks = stat::number(pid, stat::STARTED).unwrap_or_default();
         self.state = State::Starting { pid, ticks, report: starting.report, said: Vec::new() };
         Ok(())
     }
@@ -580,29 +581,5 @@ impl Connection {
                 Err(frame::BadFrame) => return false,
             }
         }
-    }
-}
-
-/// When a process was made.
-fn start_ticks(pid: Pid) -> Option<u64> {
-    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    parse_stat(&fs::read_to_string(Path::new(&path)).ok()?)
-}
-
-fn parse_stat(stat: &str) -> Option<u64> {
-    // The name stands in brackets and may hold anything.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(19)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_start_time_is_found_behind_any_name() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 10";
-        assert_eq!(parse_stat(stat), Some(4711));
-        assert_eq!(parse_stat("7"), None);
     }
 }

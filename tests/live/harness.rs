@@ -7,14 +7,7 @@ use crate::fixture::{Service, world};
 #[test]
 fn a_stock_worker_runs_a_service() {
     let Some(world) = world() else { return };
-    let worker = world.engine("w1", true);
-    worker.docker(&[
-        "swarm",
-        "join",
-        "--token",
-        &world.manager.token("worker"),
-        &world.manager.addr(),
-    ]);
+    let _worker = world.docker_worker("w1");
     world.manager.await_node("w1", "ready", Duration::from_secs(20));
 
     let service = Service::create(

@@ -110,14 +110,7 @@ fn an_update_waits_for_health_and_goes_back_when_it_does_not_come() {
 #[test]
 fn dockerd_says_the_same_of_the_sick() {
     let Some(world) = world() else { return };
-    let docker = world.engine("doctor", true);
-    docker.docker(&[
-        "swarm",
-        "join",
-        "--token",
-        &world.manager.token("worker"),
-        &world.manager.addr(),
-    ]);
+    let docker = world.docker_worker("doctor");
     world.manager.await_node("doctor", "ready", SOON);
     let agent = world.agent();
     // Healthy at first, sick later.

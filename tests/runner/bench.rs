@@ -10,8 +10,8 @@ use std::{
 
 use edgeagent::{
     model::{
-        Bundle, BundleMount, ContainerId, Exit, MountKind, NetworkMode, Propagation, RootFs,
-        Seccomp, TaskId,
+        Bundle, BundleMount, ContainerId, Exit, HealthCheck, MountKind, NetworkMode, Propagation,
+        RootFs, Seccomp, TaskId,
     },
     shim::{self, Shim},
 };
@@ -36,6 +36,19 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     while !done() {
         assert!(begin.elapsed() < Duration::from_secs(20), "no {what} within 20 s");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A check that is made again after so many milliseconds, and believed at once.
+pub(crate) fn check(argv: &[&str], pause_ms: u64) -> HealthCheck {
+    let pause = Duration::from_millis(pause_ms);
+    HealthCheck {
+        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+        interval: pause,
+        timeout: Duration::from_secs(5),
+        retries: 1,
+        start_period: Duration::ZERO,
+        start_interval: pause,
     }
 }
 

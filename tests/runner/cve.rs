@@ -15,7 +15,7 @@ use edgeagent::{
 };
 
 use crate::{
-    bench::{Bench, DEFAULT_CAPABILITIES, or_skip, until},
+    bench::{Bench, DEFAULT_CAPABILITIES, check, or_skip, until},
     bind,
 };
 
@@ -68,12 +68,9 @@ fn cve_2019_5736_our_program_can_not_be_overwritten() {
         );
         bundle.init = true;
         bundle.health = Some(HealthCheck {
-            argv: vec![argv.to_owned()],
-            interval: std::time::Duration::from_millis(5),
             timeout: std::time::Duration::from_millis(200),
             retries: 5,
-            start_period: std::time::Duration::ZERO,
-            start_interval: std::time::Duration::from_millis(5),
+            ..check(&[argv], 5)
         });
         let shim = bench.start(&bundle);
         // However they end: five of them were raced with.
@@ -95,6 +92,14 @@ fn cve_2019_5736_our_program_can_not_be_overwritten() {
     bench.nothing_is_left();
 }
 
+/// Waits until the container has written a number above this into a file.
+fn counted(bench: &Bench, file: &str, above: u32) {
+    until(&format!("{file} above {above}"), || {
+        let text = fs::read_to_string(bench.base.join("out").join(file)).unwrap_or_default();
+        text.trim().parse::<u32>().is_ok_and(|number| above < number)
+    });
+}
+
 #[test]
 fn cve_2016_9962_nobody_inside_looks_into_a_process_that_enters() {
     or_skip!();
@@ -105,19 +110,9 @@ fn cve_2016_9962_nobody_inside_looks_into_a_process_that_enters() {
          *shim.sock*|*/log/*|mnt:*|*edgeagent*) echo $f > /out/won;; esac; done; \
          n=$((n+1)); echo $n > /out/round; done",
     );
-    bundle.health = Some(HealthCheck {
-        argv: vec!["/bin/true".to_owned()],
-        interval: std::time::Duration::from_millis(1),
-        timeout: std::time::Duration::from_secs(5),
-        retries: 1,
-        start_period: std::time::Duration::ZERO,
-        start_interval: std::time::Duration::from_millis(1),
-    });
+    bundle.health = Some(check(&["/bin/true"], 1));
     let shim = bench.start(&bundle);
-    until("some rounds", || {
-        let text = fs::read_to_string(bench.base.join("out/round")).unwrap_or_default();
-        text.trim().parse::<u32>().is_ok_and(|rounds| 60 < rounds)
-    });
+    counted(&bench, "round", 60);
     smol::block_on(shim.kill());
     smol::block_on(shim.wait());
     bench.remove(&bundle);
@@ -135,29 +130,18 @@ fn cve_2016_9962_who_may_trace_sees_nobody_with_more_rights() {
     let capabilities = DEFAULT_CAPABILITIES | SYS_PTRACE;
     // Without a process of its own in the loop: it must be fast.
     let mut bundle = bench.shell(&format!(
-        "n=0; while :; do for p in /proc/[0-9]*; do while read k v; do case \"$k $v\" in          'CapPrm: {capabilities:016x}'|'Seccomp: 2') ;;          CapPrm:*|Seccomp:*) echo $p $k $v >> /out/won;; esac; done < $p/status;          done 2> /dev/null; n=$((n+1)); echo $n > /out/round; done",
+        "n=0; while :; do for p in /proc/[0-9]*; do while read k v; do case \"$k $v\" in \
+         'CapPrm: {capabilities:016x}'|'Seccomp: 2') ;; \
+         CapPrm:*|Seccomp:*) echo $p $k $v >> /out/won;; esac; done < $p/status; \
+         done 2> /dev/null; n=$((n+1)); echo $n > /out/round; done",
     ));
     bundle.capabilities = capabilities;
-    bundle.health = Some(HealthCheck {
-        argv: ["/bin/sh", "-c", "echo $$ > /out/probed; exec busybox setsid true"]
-            .map(String::from)
-            .into(),
-        interval: std::time::Duration::from_millis(1),
-        timeout: std::time::Duration::from_secs(5),
-        retries: 1,
-        start_period: std::time::Duration::ZERO,
-        start_interval: std::time::Duration::from_millis(1),
-    });
+    bundle.health =
+        Some(check(&["/bin/sh", "-c", "echo $$ > /out/probed; exec busybox setsid true"], 1));
     let shim = bench.start(&bundle);
-    until("some rounds", || {
-        let text = fs::read_to_string(bench.base.join("out/round")).unwrap_or_default();
-        text.trim().parse::<u32>().is_ok_and(|rounds| 150 < rounds)
-    });
+    counted(&bench, "round", 150);
     // Many of them, in the container's process namespace, and healthy.
-    until("twenty probes", || {
-        let text = fs::read_to_string(bench.base.join("out/probed")).unwrap_or_default();
-        text.trim().parse::<u32>().is_ok_and(|last| 20 < last)
-    });
+    counted(&bench, "probed", 20);
     let told = std::cell::RefCell::new(String::new());
     let note = |health: &edgeagent::model::Health| told.borrow_mut().push_str(&health.output);
     let status = smol::block_on(shim.health(&[HealthStatus::Healthy], &note));
@@ -174,14 +158,8 @@ fn cve_2016_9962_who_may_trace_sees_nobody_with_more_rights() {
     {
         let mut bundle = bench.shell("exec sleep 1000");
         bundle.capabilities = capabilities;
-        bundle.health = Some(HealthCheck {
-            argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-            interval: std::time::Duration::from_millis(20),
-            timeout: std::time::Duration::from_secs(1),
-            retries: 1,
-            start_period: std::time::Duration::ZERO,
-            start_interval: std::time::Duration::from_millis(20),
-        });
+        bundle.health =
+            Some(HealthCheck { timeout: std::time::Duration::from_secs(1), ..check(argv, 20) });
         let shim = bench.start(&bundle);
         let told = std::cell::RefCell::new(String::new());
         let note = |health: &edgeagent::model::Health| told.borrow_mut().push_str(&health.output);
@@ -307,12 +285,8 @@ fn cve_2024_21626_no_descriptor_leads_out() {
     fs::create_dir(bench.base.join("image/here")).unwrap();
     bundle.cwd = "/here".to_owned();
     bundle.health = Some(HealthCheck {
-        argv: ["/bin/sh", "-c", "ls -a . >> /out/seen; exit 1"].map(String::from).into(),
-        interval: std::time::Duration::from_millis(5),
-        timeout: std::time::Duration::from_secs(5),
         retries: u32::MAX,
-        start_period: std::time::Duration::ZERO,
-        start_interval: std::time::Duration::from_millis(5),
+        ..check(&["/bin/sh", "-c", "ls -a . >> /out/seen; exit 1"], 5)
     });
     let shim = bench.start(&bundle);
     written(&bench, "over");
@@ -337,16 +311,10 @@ fn cve_2022_24769_and_2022_27650_nothing_is_inheritable() {
         let look = "grep -E '^Cap(Inh|Amb)' /proc/self/status";
         let mut bundle = bench.shell(&format!("{look} > /out/main; exec sleep 1000"));
         bundle.user = user.to_owned();
-        bundle.health = Some(HealthCheck {
-            argv: ["/bin/sh", "-c", &format!("{look} > /out/new; mv /out/new /out/probe")]
-                .map(String::from)
-                .into(),
-            interval: std::time::Duration::from_millis(20),
-            timeout: std::time::Duration::from_secs(5),
-            retries: 1,
-            start_period: std::time::Duration::ZERO,
-            start_interval: std::time::Duration::from_millis(20),
-        });
+        bundle.health = Some(check(
+            &["/bin/sh", "-c", &format!("{look} > /out/new; mv /out/new /out/probe")],
+            20,
+        ));
         let shim = bench.start(&bundle);
         for name in ["probe", "main"] {
             let text = written(&bench, name);

@@ -7,17 +7,11 @@ use edgeagent::{
     shim::Shim,
 };
 
-use crate::bench::{Bench, or_skip, processes, until};
+use crate::bench::{self, Bench, or_skip, processes, until};
 
 fn check(script: &str) -> Option<HealthCheck> {
-    Some(HealthCheck {
-        argv: ["/bin/sh", "-c", script].map(String::from).into(),
-        interval: Duration::from_millis(50),
-        timeout: Duration::from_secs(10),
-        retries: 2,
-        start_period: Duration::ZERO,
-        start_interval: Duration::from_millis(50),
-    })
+    let check = bench::check(&["/bin/sh", "-c", script], 50);
+    Some(HealthCheck { timeout: Duration::from_secs(10), retries: 2, ..check })
 }
 
 fn sleeper(bench: &Bench, script: &str) -> Bundle {

@@ -7,7 +7,7 @@ use edgeagent::model::{
     SeccompProfile, SeccompRule,
 };
 
-use crate::bench::{Bench, or_skip};
+use crate::bench::{Bench, check, or_skip};
 
 fn profile(default: SeccompAction, rules: &[(&str, SeccompAction)]) -> SeccompProfile {
     let rule = |(names, action): &(&str, SeccompAction)| SeccompRule {
@@ -68,12 +68,8 @@ fn what_a_profile_refuses_fails_as_it_says() {
     let mut bundle = bench.shell("exec sleep 1000");
     bundle.seccomp = Seccomp::Custom(list);
     bundle.health = Some(HealthCheck {
-        argv: ["/bin/sh", "-c", "mkdir /out/no"].map(String::from).into(),
-        interval: Duration::from_millis(20),
         timeout: Duration::from_secs(10),
-        retries: 1,
-        start_period: Duration::ZERO,
-        start_interval: Duration::from_millis(20),
+        ..check(&["/bin/sh", "-c", "mkdir /out/no"], 20)
     });
     let shim = bench.start(&bundle);
     let told = std::cell::RefCell::new(String::new());

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    super::seccomp_table, AARCH64, AND, ARM_PRIVATE, ENOSYS, JUMP_ABOVE, JUMP_AT_LEAST, JUMP_EQUAL,
-    LOAD, OFFSET_ARGUMENT_0, RETURN, RETURN_ALLOW, RETURN_ERRNO, RETURN_KILL_PROCESS, Table,
-    X32_BIT, jump, program, statement, tables, tree,
+    super::seccomp_table, AND, ARM_PRIVATE, ENOSYS, JUMP_ABOVE, JUMP_AT_LEAST, JUMP_EQUAL, LOAD,
+    OFFSET_ARGUMENT_0, RETURN, RETURN_ALLOW, RETURN_ERRNO, RETURN_KILL_PROCESS, Table, X32_BIT,
+    jump, program, statement, tables, tree,
 };
 use crate::{
     limits::SECCOMP_INSTRUCTIONS_MAX,
@@ -56,7 +56,7 @@ impl Table {
             super::ARCHITECTURE_X86_64 => SeccompArchitecture::X86_64,
             super::ARCHITECTURE_X86 => SeccompArchitecture::X86,
             super::ARCHITECTURE_ARM => SeccompArchitecture::Arm,
-            _ if self.architecture == AARCH64.architecture => SeccompArchitecture::Aarch64,
+            super::ARCHITECTURE_AARCH64 => SeccompArchitecture::Aarch64,
             _ => SeccompArchitecture::Riscv64,
         }
     }
@@ -230,11 +230,13 @@ fn test(condition: SeccompCondition, wide: bool, rest: usize) -> Vec<Instruction
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{ARCHITECTURE_ARM, ARCHITECTURE_X86, ARCHITECTURE_X86_64, tests::run_with},
+        super::{
+            ARCHITECTURE_AARCH64, ARCHITECTURE_ARM, ARCHITECTURE_X86, ARCHITECTURE_X86_64,
+            tests::run_with,
+        },
         *,
     };
 
-    const ARCHITECTURE_AARCH64: u32 = 0xc000_00b7;
     const REFUSED: u32 = RETURN_ERRNO | 1;
     const UNKNOWN: u32 = RETURN_ERRNO | ENOSYS;
 

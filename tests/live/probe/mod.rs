@@ -188,14 +188,7 @@ fn seen() -> Option<&'static BTreeMap<&'static str, [String; 2]>> {
 }
 
 fn look(world: &World) -> BTreeMap<&'static str, [String; 2]> {
-    let docker = world.engine("oracle", true);
-    docker.docker(&[
-        "swarm",
-        "join",
-        "--token",
-        &world.manager.token("worker"),
-        &world.manager.addr(),
-    ]);
+    let docker = world.docker_worker("oracle");
     let mut agent = Agent::new(world.switch.host("probed"), &world.registry, &folder());
     agent.join_ok(&world.manager);
     agent.start();
