@@ -171,7 +171,15 @@ impl Tracked {
             Removal::No => !self.history && TaskState::Accepted <= self.record.status.state,
             Removal::Yes { .. } => false,
         };
-        worth.then(|| Output::Report(self.record.task.id.clone(), self.record.status.clone()))
+        worth.then(|| {
+            let mut status = self.record.status.clone();
+            // As dockerd does, although the identifier is known a little earlier (swarmkit
+            // `agent/exec/controller.go`, `Do`).
+            if status.state < TaskState::Starting {
+                status.container = None;
+            }
+            Output::Report(self.record.task.id.clone(), status)
+        })
     }
 
     /// Whether it has ended, and nothing is left to do for it.
@@ -319,8 +327,9 @@ impl Tracked {
     ) {
         let before = self.record.status.clone();
         let told = match op {
+            Op::Prepare => settlement.outcome == Outcome::Done,
             Op::Start | Op::Wait | Op::Shutdown => settlement.outcome != Outcome::Cancelled,
-            Op::Resolve | Op::Prepare | Op::Remove => false,
+            Op::Resolve | Op::Remove => false,
         };
         if told {
             self.record.status.ports = settlement.ports;

@@ -148,6 +148,16 @@ struct Ps {
     json: bool,
 }
 
+/// The lines at the end of a log that are wanted; absent: all.
+#[derive(Clone, Copy, Debug)]
+struct Tail(Option<u64>);
+
+/// As `docker logs` reads `--tail`: what is no count of lines means all (moby
+/// `daemon/logger/loggerutils/logfile.go` is asked with -1).
+fn tail(text: &str) -> Result<Tail, String> {
+    Ok(Tail(text.parse().ok()))
+}
+
 /// show the logs of a task
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "logs")]
@@ -156,9 +166,9 @@ struct Logs {
     #[argh(switch, short = 'f')]
     follow: bool,
 
-    /// only the last so many lines
-    #[argh(option)]
-    tail: Option<u64>,
+    /// only the last so many lines; all of them for anything that is no such number
+    #[argh(option, from_str_fn(tail))]
+    tail: Option<Tail>,
 
     /// show timestamps
     #[argh(switch, short = 't')]

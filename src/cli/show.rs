@@ -170,7 +170,7 @@ pub(super) fn logs(config: &Config, arguments: &Logs) -> Result<(), Failure> {
         stdout: true,
         stderr: true,
         follow: arguments.follow,
-        tail: arguments.tail,
+        tail: arguments.tail.and_then(|tail| tail.0),
         since: None,
     };
     let failed = |error: &io::Error| Failure::failed("cannot read the log", error);

@@ -141,8 +141,16 @@ impl Performer {
 
     /// Begins `op` on the task; its record is read from the agent.
     pub(super) fn perform(&mut self, id: TaskId, op: Op) {
-        let task = self.context.agent.borrow().record(&id).map(|record| record.task.clone());
-        let mut controller = self.resting.remove(&id).unwrap_or_default();
+        let record = self.context.agent.borrow().record(&id).cloned();
+        let mut controller = self.resting.remove(&id).unwrap_or_else(|| Controller {
+            // Managers were told of it, so a start that an earlier agent left keeps it.
+            container: record
+                .as_ref()
+                .and_then(|record| record.status.container.as_ref())
+                .map(|c| c.id.clone()),
+            ..Controller::default()
+        });
+        let task = record.map(|record| record.task);
         let (context, settled) = (Rc::clone(&self.context), self.settled.clone());
         let (cancel, cancelled) = smol::channel::bounded(1);
         let running = self.executor.spawn({

@@ -19,7 +19,7 @@ pub(super) fn expand(
     spec: &ContainerSpec,
     node: &NodeFacts,
 ) -> Result<Expanded, SpecError> {
-    let context = context(task, Some(node));
+    let context = context(task, node);
     let one = |text: &str| template::expand(text, &context);
     let mut env = Vec::new();
     for entry in &spec.env {
@@ -60,17 +60,17 @@ pub(super) fn expand(
     Ok(Expanded { env, mounts, hostname })
 }
 
-/// What templates of this task may name. Payloads know no more of the node than its identifier:
-/// dockerd gives them no description.
-pub(super) fn context(task: &Task, node: Option<&NodeFacts>) -> Context {
+/// What templates of this task may name. dockerd leaves the node's name and platform empty in
+/// secrets and configs, because it gives them no description; here they are filled.
+pub(super) fn context(task: &Task, node: &NodeFacts) -> Context {
     Context {
         service_id: task.service_id.to_string(),
         service_name: task.service_name.clone(),
         service_labels: task.service_labels.clone(),
         node_id: task.node_id.to_string(),
-        node_hostname: node.map(|node| node.hostname.clone()).unwrap_or_default(),
-        node_architecture: node.map(|node| node.architecture.clone()).unwrap_or_default(),
-        node_os: node.map(|node| node.os.clone()).unwrap_or_default(),
+        node_hostname: node.hostname.clone(),
+        node_architecture: node.architecture.clone(),
+        node_os: node.os.clone(),
         task_id: task.id.to_string(),
         task_name: container_name(task),
         task_slot: slot(task),

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::{
-    SpecError, clean, expand,
+    NodeFacts, SpecError, clean, expand,
     template::{self, Payload},
 };
 use crate::model::{
@@ -38,9 +38,11 @@ impl fmt::Debug for Files<'_> {
 pub(super) fn build(
     task: &Task,
     spec: &ContainerSpec,
+    node: &NodeFacts,
     env: &[String],
     files: Files<'_>,
 ) -> Result<Vec<BundleFile>, SpecError> {
+    let scope = Scope { task, spec, node, env, files };
     let mut built = Vec::new();
     for reference in &spec.secrets {
         let Some(target) = &reference.file else { continue };
@@ -49,7 +51,7 @@ pub(super) fn build(
             let found = secret(&reference.id).ok_or_else(|| missing("secret", &reference.id))?;
             let data = found.data.as_ref().ok_or_else(|| no_room("secret", &reference.id))?;
             let content = Content { kind: "secret", data, templating: &found.templating };
-            let data = content.expanded(&reference.id, task, spec, env, files)?;
+            let data = content.expanded(&reference.id, &scope)?;
             built.push(BundleFile { data, ..file });
         }
     }
@@ -60,7 +62,7 @@ pub(super) fn build(
             let found = config(&reference.id).ok_or_else(|| missing("config", &reference.id))?;
             let data = found.data.as_ref().ok_or_else(|| no_room("config", &reference.id))?;
             let content = Content { kind: "config", data, templating: &found.templating };
-            let data = content.expanded(&reference.id, task, spec, env, files)?;
+            let data = content.expanded(&reference.id, &scope)?;
             built.push(BundleFile { data, ..file });
         }
     }
@@ -89,6 +91,15 @@ fn file(target: &FileTarget, dir: &str, kind: &str) -> Result<BundleFile, SpecEr
     })
 }
 
+/// What a template among secrets and configs may name.
+struct Scope<'a, 'f> {
+    task: &'a Task,
+    spec: &'a ContainerSpec,
+    node: &'a NodeFacts,
+    env: &'a [String],
+    files: Files<'f>,
+}
+
 /// A secret's or config's content.
 struct Content<'a> {
     kind: &'static str,
@@ -101,11 +112,9 @@ impl Content<'_> {
     fn expanded(
         &self,
         id: &impl fmt::Display,
-        task: &Task,
-        spec: &ContainerSpec,
-        env: &[String],
-        files: Files<'_>,
+        scope: &Scope<'_, '_>,
     ) -> Result<SecretBytes, SpecError> {
+        let Scope { task, spec, node, env, files } = *scope;
         match self.templating {
             "" => return Ok(self.data.clone()),
             "golang" => {}
@@ -128,7 +137,7 @@ impl Content<'_> {
             entries.into_iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_owned())
         };
         let payload = Payload { secret: &secret, config: &config, env: &env };
-        let context = expand::context(task, None);
+        let context = expand::context(task, node);
         template::expand_payload(self.data, &context, &payload)
             .map_err(|source| SpecError::Payload { kind: self.kind, id: id.to_string(), source })
     }

@@ -171,7 +171,7 @@ pub fn build(
         },
         mounts: mounts::build(&expanded.mounts, &image.config, container, node)?,
         devices: Vec::new(),
-        files: files::build(task, spec, &expanded.env, files)?,
+        files: files::build(task, spec, node, &expanded.env, files)?,
         hosts: names::hosts(&spec.hosts)?,
         resolv_conf: names::resolv_conf(&spec.dns, network, node)?,
         network,

@@ -303,7 +303,9 @@ fn secrets_appear_where_they_should_and_only_when_known() {
     let file = |target| FileReference { id: id.clone(), name: "n".into(), file: Some(target) };
     let with = |target| task(ContainerSpec { secrets: vec![file(target)], ..Default::default() });
     let container = ContainerId::new("c").unwrap();
-    let text = b"{{.Task.Slot}}{{.Node.Hostname}}".to_vec();
+    let text =
+        b"{{.Task.Slot}} {{.Node.Hostname}} {{.Node.Platform.OS}}/{{.Node.Platform.Architecture}}"
+            .to_vec();
     let data = Some(SecretBytes::new(text));
     let secret = Secret { id: id.clone(), name: "n".into(), data, templating: "golang".into() };
     let known = |_: &SecretId| Some(&secret);
@@ -312,7 +314,11 @@ fn secrets_appear_where_they_should_and_only_when_known() {
         build(&with(target.clone()), &container, &local(sh()), &node(), None, files).unwrap();
     let [file] = bundle.files.as_slice() else { panic!() };
     assert_eq!((file.target.as_str(), file.uid, file.gid), ("/run/secrets/pw", 1, 2));
-    assert_eq!(file.data.expose(), b"2");
+    let facts = node();
+    let (hostname, os, architecture) = (&facts.hostname, &facts.os, &facts.architecture);
+    let filled = format!("2 {hostname} {os}/{architecture}");
+    assert!(!hostname.is_empty() && !os.is_empty() && !architecture.is_empty());
+    assert_eq!(file.data.expose(), filled.as_bytes(), "dockerd leaves the node's fields empty");
     let files = Files::Given { secret: &|_| None, config: &|_| None };
     let error =
         build(&with(target.clone()), &container, &local(sh()), &node(), None, files).unwrap_err();

@@ -330,8 +330,15 @@ fn the_container_is_told_from_the_start_on() {
     let mut desk = Desk::new().registered(0);
     desk.assign(0, complete("1", vec![update(task("t1", TaskState::Running))]));
     desk.done(1, "t1", Op::Resolve);
-    desk.done(2, "t1", Op::Prepare);
     let container = ContainerStatus { id: ContainerId::new("c1").unwrap(), pid: 7, exit_code: 0 };
+    let mut prepared = settlement(Outcome::Done);
+    prepared.container = Some(ContainerStatus { pid: 0, ..container.clone() });
+    let input = Input::Settled { task: id("t1"), op: Op::Prepare, settlement: prepared };
+    desk.at(2, input);
+    let out = desk.reported(2, "t1", TaskState::Accepted);
+    let Some(Output::Report(_, status)) = out.first() else { panic!("{out:?}") };
+    assert_eq!(status.state, TaskState::Starting);
+    assert_eq!(status.container.as_ref().map(|c| c.pid), Some(0), "as dockerd");
     let mut started = settlement(Outcome::Done);
     started.container = Some(container.clone());
     desk.at(3, Input::Settled { task: id("t1"), op: Op::Start, settlement: started });
@@ -342,6 +349,20 @@ fn the_container_is_told_from_the_start_on() {
     let out = desk.at(4, Input::Settled { task: id("t1"), op: Op::Wait, settlement: ended });
     let Some(Output::Persist(record)) = out.first() else { panic!("{out:?}") };
     assert_eq!(record.status.container.as_ref().map(|c| c.exit_code), Some(3));
+}
+
+#[test]
+fn a_prepared_container_is_not_told_before_its_start() {
+    let mut desk = Desk::new().registered(0);
+    desk.assign(0, complete("1", vec![update(task("t1", TaskState::Ready))]));
+    desk.done(1, "t1", Op::Resolve);
+    let mut prepared = settlement(Outcome::Done);
+    let container = ContainerStatus { id: ContainerId::new("c1").unwrap(), pid: 0, exit_code: 0 };
+    prepared.container = Some(container);
+    desk.at(2, Input::Settled { task: id("t1"), op: Op::Prepare, settlement: prepared });
+    let out = desk.reported(2, "t1", TaskState::Accepted);
+    let Some(Output::Report(_, status)) = out.first() else { panic!("{out:?}") };
+    assert_eq!((status.state, &status.container), (TaskState::Ready, &None), "as dockerd");
 }
 
 #[test]
