@@ -82,8 +82,8 @@ bench: packages ## measure edgeagent beside a dockerd worker and on an emulated 
 	$(CARGO) test --test live -- --test-threads=1 --ignored --nocapture bench::
 
 .PHONY: dist
-dist: ## release tarballs for devices into target/dist; TARGET=aarch64 for one
-	targets/build $(TARGET)
+dist: ## release tarballs for devices into target/dist; TARGET=aarch64 for one, KEY=file signs with an SSH key
+	DIST_KEY=$(KEY) targets/build $(TARGET)
 
 .PHONY: dist-check
 dist-check: ## build TARGET (default: this machine) in two folders and compare the tarballs (20 min)

@@ -73,6 +73,46 @@ fn the_same_content_gives_the_same_bytes() {
     }
 }
 
+/// The public key says whose release it is; what was changed on the way is told.
+#[test]
+fn a_release_is_signed_by_who_has_the_key() {
+    let folder = Folder::new();
+    pack(&folder, "022");
+    let sh = |script: &str| {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).arg("sh").arg(root().join("targets/sums"));
+        run(command.current_dir(&folder.0))
+    };
+    let done = |script: &str| {
+        let (code, said) = sh(script);
+        assert_eq!(code, 0, "{script}: {said}");
+    };
+    done("ssh-keygen -q -t ed25519 -N '' -f ours && ssh-keygen -q -t ed25519 -N '' -f theirs");
+    done("echo \"edgeagent $(cat ours.pub)\" >signers");
+    let verify = "cd out && ssh-keygen -Y verify -f ../signers -I edgeagent -n edgeagent-release \
+                  -s SHA256SUMS.sig <SHA256SUMS && sha256sum --check --ignore-missing SHA256SUMS";
+    let readme = fs::read_to_string(root().join("targets/README.md")).unwrap();
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let told = words(&verify.replace("cd out && ", "").replace("../", "").replace('\\', ""));
+    assert!(words(&readme).contains(&told), "what the README says is what is tried here");
+
+    done("\"$1\" out ours");
+    done(verify);
+    for fault in ["truncate -s -1 out/*.tar.gz", "sed -i 's/^./g/' out/SHA256SUMS"] {
+        done("\"$1\" out ours && cp out/*.tar.gz .");
+        done(fault);
+        assert_ne!(sh(verify).0, 0, "{fault}");
+        done("cp *.tar.gz out/");
+    }
+    done("\"$1\" out theirs");
+    assert_ne!(sh(verify).0, 0, "another's signature");
+    done("\"$1\" out");
+    assert!(!folder.path("out/SHA256SUMS.sig").exists(), "no signature of other sums stays");
+    let (code, said) = sh("\"$1\" out signers");
+    assert_eq!(code, 1);
+    assert!(said.contains("Is it a private key"), "{said}");
+}
+
 /// As `make vm` makes it, where compiling the SBOM's tool would take minutes.
 #[test]
 fn a_tarball_without_an_sbom_installs_too() {
