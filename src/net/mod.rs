@@ -7,6 +7,7 @@
 //! | `link` | bridge, interfaces, addresses, routes |
 //! | `routes` | which network the bridge gets |
 //! | `nft` | address translation and protection |
+//! | `guard` | what a container may send |
 //! | `hold` | published ports, held against others |
 //! | `connections` | what the kernel remembers of UDP |
 //!
@@ -16,6 +17,7 @@
 //! killed at any instruction reads them and writes the table anew.
 
 mod connections;
+mod guard;
 mod hold;
 mod link;
 mod netlink;
@@ -36,7 +38,8 @@ use serde::{Deserialize, Serialize};
 
 #[doc(hidden)]
 pub use self::netlink::fuzz as fuzz_netlink;
-pub(crate) use self::{link::attach, netlink::Socket as HostSocket};
+pub use self::guard::Guard;
+pub(crate) use self::link::{Host, attach};
 use self::{netlink::Socket, nft::Family};
 use crate::{
     limits::{LEASE_MAX_BYTES, PUBLISHED_PORTS_MAX, RESOLV_CONF_MAX_BYTES, ROUTES_MAX_BYTES},
@@ -247,7 +250,7 @@ impl Network {
         link::bridge(&route, &self.settings, network)
             .map_err(kernel("make the bridge", "CONFIG_BRIDGE"))?;
         link::has_pairs(&route).map_err(kernel("make interfaces", "CONFIG_VETH"))?;
-        forwarding(self.settings.v6.is_some())
+        forwarding(&route, self.settings.v6.is_some())
             .map_err(kernel("switch forwarding on", "a writable /proc/sys/net"))?;
         Ok(network)
     }
@@ -355,6 +358,10 @@ impl Network {
             cause,
         };
         let socket = Socket::netfilter().map_err(kernel)?;
+        let swept = Socket::route().and_then(|route| guard::sweep(&socket, &route));
+        if let Err(error) = swept {
+            log::debug!("cannot delete chains of interfaces that are gone: {error}");
+        }
         for (family, network) in self.families(network) {
             nft::write(&socket, network, self.settings.icc, self.leases.values())
                 .map_err(kernel)?;
@@ -429,6 +436,7 @@ pub fn remove() {
             nft::unspeak(&filters, family)?;
             nft::remove(&filters, family)?;
         }
+        guard::remove(&filters)?;
         Ok(())
     };
     if let Err(error) = removed() {
@@ -456,12 +464,12 @@ fn speak_up(socket: &Socket, family: Family) {
 }
 
 /// Lets packets through this host.
-fn forwarding(v6: bool) -> io::Result<()> {
+fn forwarding(route: &Socket, v6: bool) -> io::Result<()> {
     switch("/proc/sys/net/ipv4/ip_forward")?;
     // Answers to the host's own 127.0.0.1 come back over the bridge.
     fs::write(format!("/proc/sys/net/ipv4/conf/{BRIDGE}/route_localnet"), "1")?;
     if v6 {
-        keep_advertised_routes()?;
+        keep_advertised_routes(&link::bridges(route)?)?;
         switch("/proc/sys/net/ipv6/conf/all/forwarding")?;
     }
     Ok(())
@@ -476,8 +484,14 @@ fn switch(path: &str) -> io::Result<()> {
 }
 
 /// A host that forwards IPv6 ignores the routes that its router advertises, unless told not to.
-fn keep_advertised_routes() -> io::Result<()> {
+/// Not on bridges, on which containers and guests could advertise routes, nor for interfaces that
+/// do not exist yet, which may become such.
+fn keep_advertised_routes(bridges: &[String]) -> io::Result<()> {
     for interface in fs::read_dir("/proc/sys/net/ipv6/conf")?.flatten() {
+        let name = interface.file_name();
+        if name == "all" || name == "default" || bridges.iter().any(|bridge| name == **bridge) {
+            continue;
+        }
         let path = interface.path().join("accept_ra");
         if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "1") {
             fs::write(path, "2")?;
