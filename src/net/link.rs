@@ -150,14 +150,17 @@ pub(super) fn delete(socket: &Socket, name: &str) -> io::Result<()> {
 
 /// The host's side of the network, from inside of a container's namespace.
 #[derive(Debug)]
-pub(crate) struct Host {
+pub struct Host {
     route: Socket,
     filters: Socket,
 }
 
 impl Host {
     /// Opens it in the host's namespace, where the caller must still be.
-    pub(crate) fn open() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When the kernel has no netlink.
+    pub fn open() -> io::Result<Self> {
         Ok(Self { route: Socket::route()?, filters: Socket::netfilter()? })
     }
 }
@@ -167,7 +170,7 @@ impl Host {
 ///
 /// # Errors
 /// The step that failed.
-pub(crate) fn attach(
+pub fn attach(
     host: &Host,
     container: &ContainerId,
     endpoint: &Endpoint,
@@ -228,7 +231,7 @@ fn pair(host: &Socket, name: &str, endpoint: &Endpoint) -> io::Result<()> {
     message.attribute(LINK_QUEUE, &NO_QUEUE);
     // As Docker makes it of the address: a successor at the same address is known at once.
     message.attribute(LINK_ADDRESS, &guard::mac(endpoint));
-    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let pid = rustix::thread::gettid().as_raw_nonzero().get();
     message.attribute(LINK_NAMESPACE_OF_PROCESS, &pid.to_ne_bytes());
     message.close(peer);
     message.close(data);

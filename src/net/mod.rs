@@ -39,7 +39,8 @@ use serde::{Deserialize, Serialize};
 #[doc(hidden)]
 pub use self::netlink::fuzz as fuzz_netlink;
 pub use self::guard::Guard;
-pub(crate) use self::link::{Host, attach};
+#[doc(hidden)]
+pub use self::link::{Host, attach};
 use self::{netlink::Socket, nft::Family};
 use crate::{
     limits::{LEASE_MAX_BYTES, PUBLISHED_PORTS_MAX, RESOLV_CONF_MAX_BYTES, ROUTES_MAX_BYTES},
