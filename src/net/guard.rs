@@ -28,7 +28,7 @@ pub enum Guard {
     Missing,
 }
 
-const HOOKS: [Guard; 2] = [Guard::Interface, Guard::Bridge];
+pub(super) const BEST_FIRST: [Guard; 2] = [Guard::Interface, Guard::Bridge];
 
 impl Guard {
     /// `NFPROTO_NETDEV`, `NFPROTO_BRIDGE`.
@@ -66,8 +66,13 @@ pub(super) const fn mac(endpoint: &Endpoint) -> [u8; 6] {
 ///
 /// # Errors
 /// What the kernel refuses for another reason than that it lacks the hook.
-pub(super) fn write(socket: &Socket, interface: &str, endpoint: &Endpoint) -> io::Result<Guard> {
-    for guard in HOOKS {
+pub(super) fn write(
+    socket: &Socket,
+    guards: &[Guard],
+    interface: &str,
+    endpoint: &Endpoint,
+) -> io::Result<Guard> {
+    for &guard in guards {
         let mut batch = Batch::new(guard.family());
         batch.with_table();
         batch.interface_chain(interface, guard == Guard::Interface);
@@ -241,7 +246,7 @@ fn rules_v6(drops: &Drops<'_>, batch: &mut Batch, mac: [u8; 6], global: [u8; 16]
 
 /// Deletes the chains whose interface is gone: not every kernel does (6.16 keeps them).
 pub(super) fn sweep(socket: &Socket, route: &Socket) -> io::Result<()> {
-    for guard in HOOKS {
+    for guard in BEST_FIRST {
         for name in nft::chains(socket, guard.family()).unwrap_or_default() {
             if route.index(&name).is_ok() {
                 continue;
@@ -259,7 +264,7 @@ pub(super) fn sweep(socket: &Socket, route: &Socket) -> io::Result<()> {
 
 /// Removes all chains; none is success.
 pub(super) fn remove(socket: &Socket) -> io::Result<()> {
-    for guard in HOOKS {
+    for guard in BEST_FIRST {
         let mut batch = Batch::new(guard.family());
         batch.with_table();
         batch.without_table();
@@ -269,4 +274,28 @@ pub(super) fn remove(socket: &Socket) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What this kernel has, tried on `lo` in a transaction that leaves nothing.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn guard() -> io::Result<Guard> {
+    let socket = Socket::netfilter()?;
+    for guard in BEST_FIRST {
+        let mut batch = Batch::new(guard.family());
+        batch.with_table();
+        batch.interface_chain("lo", guard == Guard::Interface);
+        batch.our_rule("lo", &|rule| {
+            rule.payload(LINK, 6, Is::Other, &[0; 6]);
+            rule.inside_ip(Is::Equal, UDP);
+            rule.drop();
+        });
+        batch.without_chain("lo");
+        match batch.commit(&socket) {
+            Err(error) if lacks(&error) => {}
+            done => return done.map(|()| guard),
+        }
+    }
+    Ok(Guard::Missing)
 }

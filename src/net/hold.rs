@@ -41,7 +41,12 @@ pub(super) fn hold(port: &mut PortConfig, with_v6: bool) -> io::Result<Vec<Owned
             }
             made => made?,
         };
+        // Connections of a predecessor that have ended may linger for a minute; who listens, or
+        // holds the port as we do, is in the way even so. Cleared again: with it on both, two
+        // sockets that do not listen could share the port.
+        sockopt::set_socket_reuseaddr(&socket, port.protocol != PortProtocol::Udp)?;
         bind(&socket, &SocketAddr::new(address, number))?;
+        sockopt::set_socket_reuseaddr(&socket, false)?;
         number = SocketAddr::try_from(getsockname(&socket)?)?.port();
         held.push(socket);
     }

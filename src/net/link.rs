@@ -153,6 +153,7 @@ pub(super) fn delete(socket: &Socket, name: &str) -> io::Result<()> {
 pub struct Host {
     route: Socket,
     filters: Socket,
+    guards: &'static [guard::Guard],
 }
 
 impl Host {
@@ -161,7 +162,19 @@ impl Host {
     /// # Errors
     /// When the kernel has no netlink.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { route: Socket::route()?, filters: Socket::netfilter()? })
+        let (route, filters) = (Socket::route()?, Socket::netfilter()?);
+        Ok(Self { route, filters, guards: &guard::BEST_FIRST })
+    }
+
+    /// As on a kernel that has nothing better. For tests.
+    #[must_use]
+    pub fn with_guard(self, guard: guard::Guard) -> Self {
+        let guards = match guard {
+            guard::Guard::Interface => &guard::BEST_FIRST[..],
+            guard::Guard::Bridge => &[guard::Guard::Bridge],
+            guard::Guard::Missing => &[],
+        };
+        Self { guards, ..self }
     }
 }
 
@@ -181,12 +194,12 @@ pub fn attach(
         without_v6().map_err(step("switch IPv6 off"))?;
     }
     let name: String = "veth".chars().chain(container.as_str().chars().take(11)).collect();
-    let Host { route: host, filters } = host;
+    let Host { route: host, filters, guards } = host;
     let bridge = host.index(BRIDGE).map_err(step("find the bridge"))?;
     pair(host, &name, endpoint).map_err(step("make the interface"))?;
     // Before the first frame can reach the bridge.
-    let guard =
-        guard::write(filters, &name, endpoint).map_err(step("filter what the container sends"))?;
+    let guard = guard::write(filters, guards, &name, endpoint)
+        .map_err(step("filter what the container sends"))?;
     let isolated = endpoint.isolated || guard == guard::Guard::Missing;
     port(host, &name, bridge, isolated).map_err(step("set the bridge's port"))?;
     let inside = Socket::route().map_err(step("open netlink"))?;

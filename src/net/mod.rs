@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 #[doc(hidden)]
 pub use self::netlink::fuzz as fuzz_netlink;
-pub use self::guard::Guard;
+pub use self::guard::{Guard, guard};
 #[doc(hidden)]
 pub use self::link::{Host, attach};
 use self::{netlink::Socket, nft::Family};
