@@ -37,14 +37,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 #[doc(hidden)]
-pub use self::netlink::fuzz as fuzz_netlink;
+pub use self::{netlink::fuzz as fuzz_netlink, routes::fuzz as fuzz_routes};
 pub use self::guard::{Guard, guard};
 #[doc(hidden)]
 pub use self::link::{Host, attach};
 use self::{netlink::Socket, nft::Family};
 use crate::{
     limits::{LEASE_MAX_BYTES, PUBLISHED_PORTS_MAX, RESOLV_CONF_MAX_BYTES, ROUTES_MAX_BYTES},
-    model::{BridgeSettings, Cidr, Endpoint, PortConfig, PortProtocol, PublishMode, TaskId},
+    model::{BridgeSettings, Cidr, Endpoint, PortConfig, PortProtocol, PublishMode, ResolvConf, TaskId},
 };
 
 /// Name of the bridge.
@@ -180,7 +180,14 @@ impl Lease {
     pub fn read(dir: &Path) -> Option<Self> {
         let mut bytes = Vec::new();
         fs::File::open(dir.join(LEASE)).ok()?.take(LEASE_MAX_BYTES).read_to_end(&mut bytes).ok()?;
-        postcard::from_bytes(&bytes).ok()
+        Self::parse(&bytes)
+    }
+
+    /// Reads the record's bytes: all of them.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (lease, []) = postcard::take_from_bytes(bytes).ok()? else { return None };
+        Some(lease)
     }
 }
 
@@ -527,8 +534,8 @@ const fn begin_v6(network: Cidr<Ipv6Addr>) -> u128 {
 }
 
 fn nameservers(resolv_conf: &str) -> Vec<Ipv4Addr> {
-    let words = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    words.filter_map(|rest| rest.trim().parse().ok()).collect()
+    let read = ResolvConf::read(resolv_conf);
+    read.nameservers.iter().filter_map(|address| address.parse().ok()).collect()
 }
 
 /// A file of the system, as far as it is sane; nothing when it can not be read.
