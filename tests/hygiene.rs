@@ -3,6 +3,8 @@
 //! fails without root.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "waiting for a condition has a bound")]
+#![expect(clippy::multiple_unsafe_ops_per_block, reason = "one socket is made by several calls")]
 #![expect(unsafe_code, reason = "raw sockets and a thread's own namespace")]
 
 use std::{
@@ -103,8 +105,9 @@ impl Container {
             let socket = raw("eth0");
             for frame in frames {
                 // SAFETY: pointer and length are the frame's.
-                let sent =
-                    unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+                let sent = unsafe {
+                    libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0)
+                };
                 assert_eq!(usize::try_from(sent).unwrap(), frame.len());
             }
         });
@@ -306,7 +309,10 @@ fn evil(me: &Container, other: &Container, gateway: [u8; 6]) -> Vec<(&'static st
         ("ICMP redirect", ip(mine, broadcast, 1, &[&[5, 1, 0, 0][..], &[0; 32]].concat())),
         ("ICMP router", ip(mine, broadcast, 1, &[&[9, 0, 0, 0][..], &[0; 12]].concat())),
         ("fragmentation needed", ip(mine, router, 1, &[&[3, 4, 0, 0][..], &[0; 32]].concat())),
-        ("IGMP query", ip(mine, "224.0.0.1".parse().unwrap(), 2, &[0x11, 0, 0xee, 0xff, 0, 0, 0, 0])),
+        (
+            "IGMP query",
+            ip(mine, "224.0.0.1".parse().unwrap(), 2, &[0x11, 0, 0xee, 0xff, 0, 0, 0, 0]),
+        ),
         ("ARP of the neighbour", ethernet(EVERYBODY, mac, ARP, &arp(2, mac, theirs, theirs))),
         ("ARP of the router", ethernet(EVERYBODY, mac, ARP, &arp(1, mac, router, router))),
         ("ARP asks as another", ethernet(EVERYBODY, mac, ARP, &arp(1, mac, theirs, router))),
@@ -321,7 +327,10 @@ fn evil(me: &Container, other: &Container, gateway: [u8; 6]) -> Vec<(&'static st
         ("a multicast MAC", ethernet(EVERYBODY, ALL_NODES, V4, hello.get(14..).unwrap())),
         ("to the bridge's group", from_port([1, 0x80, 0xc2, 0, 0, 0])),
         ("to LLDP's group", from_port([1, 0x80, 0xc2, 0, 0, 14])),
-        ("spanning tree", ethernet([1, 0x80, 0xc2, 0, 0, 0], mac, 38, &[0x42, 0x42, 3, 0, 0, 0, 0])),
+        (
+            "spanning tree",
+            ethernet([1, 0x80, 0xc2, 0, 0, 0], mac, 38, &[0x42, 0x42, 3, 0, 0, 0, 0]),
+        ),
         ("LLDP", ethernet([1, 0x80, 0xc2, 0, 0, 14], mac, 0x88cc, &[2, 7, 4, 2, 0x42])),
         ("PPPoE", ethernet(EVERYBODY, mac, 0x8863, &[0x11, 7, 0, 0, 0, 0])),
         ("an own protocol", ethernet(EVERYBODY, mac, 0x88b5, b"hello")),
@@ -331,7 +340,10 @@ fn evil(me: &Container, other: &Container, gateway: [u8; 6]) -> Vec<(&'static st
 
 /// Each with a mark of its own behind its end, where nobody looks.
 fn marked(frames: &[(&'static str, Vec<u8>)]) -> Vec<Vec<u8>> {
-    frames.iter().map(|(name, frame)| [&frame[..], b"<<", name.as_bytes(), b">>"].concat()).collect()
+    frames
+        .iter()
+        .map(|(name, frame)| [&frame[..], b"<<", name.as_bytes(), b">>"].concat())
+        .collect()
 }
 
 fn seen(frames: &[(&'static str, Vec<u8>)], heard: &[Vec<u8>]) -> Vec<&'static str> {
@@ -475,12 +487,8 @@ fn what_is_its_own_passes() {
     };
     serve();
     other.run(serve);
-    for address in [
-        IpAddr::from(other.v4()),
-        other.v6().into(),
-        gateway.into(),
-        gateway_v6.into(),
-    ] {
+    for address in [IpAddr::from(other.v4()), other.v6().into(), gateway.into(), gateway_v6.into()]
+    {
         hello(address);
     }
     // Datagrams in several packets, also between link-local addresses.
@@ -546,7 +554,10 @@ fn chains_go_with_their_interfaces() {
     }
     let second = Container::new(&mut network, "b");
     let rules = show("nft list ruleset");
-    assert!(!rules.contains("vethaaaaaaaaaaa") && rules.contains("chain vethbbbbbbbbbbb"), "{rules}");
+    assert!(
+        !rules.contains("vethaaaaaaaaaaa") && rules.contains("chain vethbbbbbbbbbbb"),
+        "{rules}"
+    );
     drop(second);
     net::remove();
     assert_eq!(show("nft list ruleset"), "");

@@ -183,11 +183,7 @@ impl Host {
 ///
 /// # Errors
 /// The step that failed.
-pub fn attach(
-    host: &Host,
-    container: &ContainerId,
-    endpoint: &Endpoint,
-) -> Result<(), String> {
+pub fn attach(host: &Host, container: &ContainerId, endpoint: &Endpoint) -> Result<(), String> {
     let step = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     // Docker's containers have no IPv6 where their network has none.
     if endpoint.v6.is_none() {

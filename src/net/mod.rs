@@ -36,15 +36,17 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-#[doc(hidden)]
-pub use self::{netlink::fuzz as fuzz_netlink, routes::fuzz as fuzz_routes};
 pub use self::guard::{Guard, guard};
 #[doc(hidden)]
 pub use self::link::{Host, attach};
 use self::{netlink::Socket, nft::Family};
+#[doc(hidden)]
+pub use self::{netlink::fuzz as fuzz_netlink, routes::fuzz as fuzz_routes};
 use crate::{
     limits::{LEASE_MAX_BYTES, PUBLISHED_PORTS_MAX, RESOLV_CONF_MAX_BYTES, ROUTES_MAX_BYTES},
-    model::{BridgeSettings, Cidr, Endpoint, PortConfig, PortProtocol, PublishMode, ResolvConf, TaskId},
+    model::{
+        BridgeSettings, Cidr, Endpoint, PortConfig, PortProtocol, PublishMode, ResolvConf, TaskId,
+    },
 };
 
 /// Name of the bridge.

@@ -227,8 +227,7 @@ fn the_hosts_gateway_is_an_address() {
     let spec = || ContainerSpec { hosts: hosts.clone(), ..ContainerSpec::default() };
     let name = String::from("host.docker.internal");
     let (place, files) = (Some(endpoint(true)), Files::Unchecked);
-    let bundle =
-        build(&task(spec()), &container(), &local(sh()), &node(), place, files).unwrap();
+    let bundle = build(&task(spec()), &container(), &local(sh()), &node(), place, files).unwrap();
     assert_eq!(bundle.hosts.first(), Some(&(String::from("172.17.0.1"), name.clone())));
     let bundle = made(&host_network(task(spec())), sh()).unwrap();
     assert_eq!(bundle.hosts.first(), Some(&(String::from("127.0.0.1"), name)));
