@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
+#![expect(clippy::disallowed_methods, reason = "waiting for a condition has a bound")]
 
 use std::{
     collections::BTreeMap,
@@ -164,4 +165,37 @@ fn a_kernel_that_refuses_is_told_with_what_it_needs() {
         text.contains("the kernel needs CONFIG_BRIDGE") && text.contains("--network host"),
         "{text}"
     );
+}
+
+#[test]
+fn a_port_with_connections_that_have_ended_is_free() {
+    if !alone("a_port_with_connections_that_have_ended_is_free") {
+        return;
+    }
+    show(&["ip", "link", "set", "lo", "up"]);
+    let listener = TcpListener::bind(("0.0.0.0", 8080)).unwrap();
+    let client = std::net::TcpStream::connect(("127.0.0.1", 8080)).unwrap();
+    // The side that closes first is the one that waits.
+    drop(listener.accept().unwrap());
+    let mut network = Network::new(small(), BTreeMap::new());
+    let ports = [port(PortProtocol::Tcp, 80, 8080)];
+    let error = network.lease(&task("a"), &ports).unwrap_err();
+    assert!(matches!(error, NetError::Port { .. }), "somebody listens: {error}");
+    drop(listener);
+    drop(client);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    // Port 8080, state TIME_WAIT.
+    while !fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[1].ends_with(":1F90") && fields[3] == "06"
+    }) {
+        assert!(std::time::Instant::now() < until);
+        std::thread::yield_now();
+    }
+    let (_, held) = network.lease(&task("a"), &ports).unwrap();
+    assert!(TcpListener::bind(("0.0.0.0", 8080)).is_err(), "it is held as ever");
+    assert!(TcpListener::bind(("127.0.0.1", 8080)).is_err());
+    network.release(&task("a"));
+    drop(held);
+    drop(TcpListener::bind(("0.0.0.0", 8080)).unwrap());
 }

@@ -21,6 +21,7 @@ use super::{
     assignments::Chain,
     expiry::{Expiry, Standing},
     files::Files,
+    memory::Memory,
     random::Random,
     remotes::Remotes,
     renewal::Renewal,
@@ -69,6 +70,8 @@ pub enum Due {
     Operation,
     /// The node is to join anew.
     Rejoin,
+    /// A changed list of managers is to be stored.
+    Store,
     /// The certificate is to be renewed, or the wall clock to be asked whether it is.
     Renewal,
 }
@@ -78,6 +81,7 @@ pub enum Due {
 pub struct Agent {
     session: Session,
     remotes: Remotes,
+    memory: Memory,
     renewal: Renewal,
     expiry: Expiry,
     keep_when_removed: bool,
@@ -113,6 +117,7 @@ impl Agent {
         let renewal = Renewal::new(start.validity, &mut random, now);
         let mut agent = Self {
             session: Session::new(now.mono),
+            memory: Memory::new(start.managers.clone(), now.mono),
             remotes: Remotes::new(start.managers, start.seeds),
             renewal,
             expiry: Expiry::new(
@@ -199,7 +204,8 @@ impl Agent {
         let watch = self.chain.deadline().map(|at| (at, Due::Watch));
         let renewal = self.renewal.deadline().map(|at| (at, Due::Renewal));
         let rejoin = self.expiry.deadline().map(|at| (at, Due::Rejoin));
-        [self.session.deadline(), watch, tasks, renewal, rejoin].into_iter().flatten().min()
+        let store = self.memory.deadline().map(|at| (at, Due::Store));
+        [self.session.deadline(), watch, tasks, renewal, rejoin, store].into_iter().flatten().min()
     }
 
     /// A task of this node.
@@ -254,13 +260,21 @@ impl Agent {
             return;
         }
         if let Some(list) = self.remotes.learn(&managers) {
-            self.out.push_back(Output::Managers(list));
+            self.memory.want(list);
         }
+        // Before anything that a power cut could interrupt.
+        self.remember(now);
         if let Some(node) = node {
             self.renewal.told(&node, now);
         }
         if arrival == Arrival::Registered {
             self.registered(now);
+        }
+    }
+
+    fn remember(&mut self, now: Now) {
+        if let Some(list) = self.memory.due(now.mono) {
+            self.out.push_back(Output::Managers(list));
         }
     }
 
@@ -509,6 +523,7 @@ impl Agent {
         for id in late {
             self.advance(&id, now);
         }
+        self.remember(now);
         if self.renewal.is_due(now) {
             self.out.push_back(Output::Renew);
         }

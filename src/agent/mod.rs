@@ -9,6 +9,7 @@ pub mod assignments;
 mod expiry;
 mod files;
 mod machine;
+mod memory;
 mod random;
 mod remotes;
 mod renewal;

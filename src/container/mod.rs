@@ -138,8 +138,8 @@ fn become_container(
         NetworkMode::Host | NetworkMode::Isolated => None,
         // Opened while this is still the host's namespace: it stays a way into it.
         NetworkMode::Bridge(endpoint) => {
-            let host = net::HostSocket::route()
-                .map_err(|e| format!("open netlink: {}", errno_text(&e)))?;
+            let host =
+                net::Host::open().map_err(|e| format!("open netlink: {}", errno_text(&e)))?;
             Some((host, endpoint))
         }
     };

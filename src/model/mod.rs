@@ -17,6 +17,7 @@ mod network;
 mod node;
 mod policy;
 mod registry;
+mod resolv;
 mod seal;
 mod seccomp;
 mod secret;
@@ -42,6 +43,7 @@ pub use node::{
 };
 pub use policy::{Policy, matches};
 pub use registry::{PullPolicy, RegistrySettings};
+pub use resolv::ResolvConf;
 pub use seal::{SealChoice, SealSettings};
 pub use seccomp::{
     SeccompAction, SeccompArchitecture, SeccompComparison, SeccompCondition, SeccompProfile,

@@ -41,12 +41,31 @@ pub(super) fn hold(port: &mut PortConfig, with_v6: bool) -> io::Result<Vec<Owned
             }
             made => made?,
         };
-        bind(&socket, &SocketAddr::new(address, number))?;
+        taken(&socket, port.protocol, SocketAddr::new(address, number))?;
         number = SocketAddr::try_from(getsockname(&socket)?)?.port();
         held.push(socket);
     }
     port.published = number.into();
     Ok(held)
+}
+
+/// Binds the port, also when connections of a predecessor linger there, as TCP's do for a minute
+/// after their end (`TIME_WAIT`).
+///
+/// `SO_REUSEADDR` passes over those and over who holds the port as we do, with the option set. So
+/// it is set only where the port seems taken, and cleared again: then whoever listens is in our
+/// way, and we are in the way of whoever wants to.
+fn taken(socket: &OwnedFd, protocol: PortProtocol, address: SocketAddr) -> rustix::io::Result<()> {
+    match bind(socket, &address) {
+        Err(rustix::io::Errno::ADDRINUSE)
+            if protocol == PortProtocol::Tcp && address.port() != 0 =>
+        {
+            sockopt::set_socket_reuseaddr(socket, true)?;
+            bind(socket, &address)?;
+            sockopt::set_socket_reuseaddr(socket, false)
+        }
+        done => done,
+    }
 }
 
 fn socket(protocol: PortProtocol, address: IpAddr) -> rustix::io::Result<OwnedFd> {

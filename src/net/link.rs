@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    BRIDGE,
-    netlink::{ACK, CREATE, EXCLUSIVE, Message, Socket},
+    BRIDGE, guard,
+    netlink::{ACK, CREATE, EXCLUSIVE, Message, Socket, attribute},
 };
 use crate::model::{BridgeSettings, Cidr, ContainerId, Endpoint};
 
@@ -68,6 +68,7 @@ pub(super) fn bridge(
     message.close(info);
     existing(socket.request(&message))?;
     let index = socket.index(BRIDGE)?;
+    deaf(settings.v6.is_some())?;
     let mut message = Message::new(NEW_LINK, ACK, &link(0, index, UP));
     message.attribute(LINK_MTU, &u32::from(settings.mtu).to_ne_bytes());
     socket.request(&message)?;
@@ -76,6 +77,47 @@ pub(super) fn bridge(
         existing(address(socket, index, IpAddr::V6(super::gateway_v6(v6)), v6.prefix))?;
     }
     Ok(index)
+}
+
+/// Lets the host learn nothing from the bridge: neither routes nor addresses (CVE-2020-13401),
+/// and no IPv6 at all where containers have none. Before it is up: nothing arrives until then.
+fn deaf(with_v6: bool) -> io::Result<()> {
+    let disabled = if with_v6 { "0" } else { "1" };
+    for (key, value) in [
+        ("ipv6", "accept_ra", "0"),
+        ("ipv6", "accept_redirects", "0"),
+        ("ipv6", "disable_ipv6", disabled),
+        ("ipv4", "accept_redirects", "0"),
+        ("ipv4", "arp_accept", "0"),
+    ]
+    .map(|(family, key, value)| (format!("/proc/sys/net/{family}/conf/{BRIDGE}/{key}"), value))
+    {
+        match fs::read_to_string(&key) {
+            Ok(now) if now.trim() == value => {}
+            Ok(_) => fs::write(&key, value)?,
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Names of the bridges in this socket's namespace.
+pub(super) fn bridges(socket: &Socket) -> io::Result<Vec<String>> {
+    const GET_LINK: u16 = 18;
+    let mut names = Vec::new();
+    socket.dump(GET_LINK, &link(0, 0, 0), &[], &mut |payload| {
+        let attributes = payload.get(16..).unwrap_or_default();
+        let kind = attribute(attributes, LINK_INFO).and_then(|info| attribute(info, INFO_KIND));
+        let name = attribute(attributes, LINK_NAME).and_then(|name| name.strip_suffix(&[0]));
+        if let (Some(b"bridge\0" | b"bridge"), Some(Ok(name))) =
+            (kind, name.map(core::str::from_utf8))
+        {
+            names.push(name.to_owned());
+        }
+    })?;
+    Ok(names)
 }
 
 /// Whether the kernel can make pairs of interfaces: it reads a wrong size only if so.
@@ -106,25 +148,56 @@ pub(super) fn delete(socket: &Socket, name: &str) -> io::Result<()> {
     }
 }
 
+/// The host's side of the network, from inside of a container's namespace.
+#[derive(Debug)]
+pub struct Host {
+    route: Socket,
+    filters: Socket,
+    guards: &'static [guard::Guard],
+}
+
+impl Host {
+    /// Opens it in the host's namespace, where the caller must still be.
+    ///
+    /// # Errors
+    /// When the kernel has no netlink.
+    pub fn open() -> io::Result<Self> {
+        let (route, filters) = (Socket::route()?, Socket::netfilter()?);
+        Ok(Self { route, filters, guards: &guard::BEST_FIRST })
+    }
+
+    /// As on a kernel that has nothing better. For tests.
+    #[must_use]
+    pub fn with_guard(self, guard: guard::Guard) -> Self {
+        let guards = match guard {
+            guard::Guard::Interface => &guard::BEST_FIRST[..],
+            guard::Guard::Bridge => &[guard::Guard::Bridge],
+            guard::Guard::Missing => &[],
+        };
+        Self { guards, ..self }
+    }
+}
+
 /// Gives this process's network namespace its interface. `host` was opened before that namespace
 /// was entered. The kernel deletes both ends with the namespace: nothing is ever left behind.
 ///
 /// # Errors
 /// The step that failed.
-pub(crate) fn attach(
-    host: &Socket,
-    container: &ContainerId,
-    endpoint: &Endpoint,
-) -> Result<(), String> {
+pub fn attach(host: &Host, container: &ContainerId, endpoint: &Endpoint) -> Result<(), String> {
     let step = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     // Docker's containers have no IPv6 where their network has none.
     if endpoint.v6.is_none() {
         without_v6().map_err(step("switch IPv6 off"))?;
     }
     let name: String = "veth".chars().chain(container.as_str().chars().take(11)).collect();
+    let Host { route: host, filters, guards } = host;
     let bridge = host.index(BRIDGE).map_err(step("find the bridge"))?;
-    pair(host, &name, bridge, endpoint).map_err(step("make the interface"))?;
-    port(host, &name, endpoint.isolated).map_err(step("set the bridge's port"))?;
+    pair(host, &name, endpoint).map_err(step("make the interface"))?;
+    // Before the first frame can reach the bridge.
+    let guard = guard::write(filters, guards, &name, endpoint)
+        .map_err(step("filter what the container sends"))?;
+    let isolated = endpoint.isolated || guard == guard::Guard::Missing;
+    port(host, &name, bridge, isolated).map_err(step("set the bridge's port"))?;
     let inside = Socket::route().map_err(step("open netlink"))?;
     let index = inside.index(INTERFACE).map_err(step("find the interface"))?;
     inside
@@ -149,15 +222,13 @@ fn without_v6() -> io::Result<()> {
     }
 }
 
-/// A pair of interfaces: one on the bridge and up, the other here as `eth0`.
-fn pair(host: &Socket, name: &str, bridge: u32, endpoint: &Endpoint) -> io::Result<()> {
+/// A pair of interfaces: one on the host, the other here as `eth0`.
+fn pair(host: &Socket, name: &str, endpoint: &Endpoint) -> io::Result<()> {
     let mtu = u32::from(endpoint.mtu).to_ne_bytes();
-    let [a, b, c, d] = endpoint.v4.address.octets();
-    let mut message = Message::new(NEW_LINK, ACK | CREATE | EXCLUSIVE, &link(0, 0, UP));
+    let mut message = Message::new(NEW_LINK, ACK | CREATE | EXCLUSIVE, &link(0, 0, 0));
     message.text(LINK_NAME, name);
     message.attribute(LINK_MTU, &mtu);
     message.attribute(LINK_QUEUE, &NO_QUEUE);
-    message.attribute(LINK_MASTER, &bridge.to_ne_bytes());
     let info = message.nest(LINK_INFO);
     message.text(INFO_KIND, "veth");
     let data = message.nest(INFO_DATA);
@@ -168,8 +239,8 @@ fn pair(host: &Socket, name: &str, bridge: u32, endpoint: &Endpoint) -> io::Resu
     message.attribute(LINK_MTU, &mtu);
     message.attribute(LINK_QUEUE, &NO_QUEUE);
     // As Docker makes it of the address: a successor at the same address is known at once.
-    message.attribute(LINK_ADDRESS, &[2, 0x42, a, b, c, d]);
-    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    message.attribute(LINK_ADDRESS, &guard::mac(endpoint));
+    let pid = rustix::thread::gettid().as_raw_nonzero().get();
     message.attribute(LINK_NAMESPACE_OF_PROCESS, &pid.to_ne_bytes());
     message.close(peer);
     message.close(data);
@@ -177,13 +248,34 @@ fn pair(host: &Socket, name: &str, bridge: u32, endpoint: &Endpoint) -> io::Resu
     host.request(&message)
 }
 
+/// The port of a bridge needs no IPv6 address.
+fn no_address_of_its_own(message: &mut Message) {
+    const FAMILIES: u16 = 26;
+    const INET6: u16 = 10;
+    const ADDRESS_MODE: u16 = 8;
+    let families = message.nest(FAMILIES);
+    let v6 = message.nest(INET6);
+    message.attribute(ADDRESS_MODE, &[1]);
+    message.close(v6);
+    message.close(families);
+}
+
 /// A container reaches itself through a published port, and its neighbours unless they are kept
 /// apart.
-fn port(host: &Socket, name: &str, isolated: bool) -> io::Result<()> {
+fn port(host: &Socket, name: &str, bridge: u32, isolated: bool) -> io::Result<()> {
+    const PORT_MULTICAST_ROUTER: u16 = 25;
     let index = host.index(name)?;
+    let mut message = Message::new(NEW_LINK, ACK, &link(0, index, UP));
+    message.attribute(LINK_MASTER, &bridge.to_ne_bytes());
+    if fs::exists("/proc/sys/net/ipv6")? {
+        no_address_of_its_own(&mut message);
+    }
+    host.request(&message)?;
     let mut message = Message::new(SET_LINK, ACK, &link(FAMILY_BRIDGE, index, 0));
     let port = message.nest(LINK_PROTOCOL);
     message.attribute(PORT_HAIRPIN, &[1]);
+    // Never, whatever it says of itself.
+    message.attribute(PORT_MULTICAST_ROUTER, &[0]);
     if isolated {
         message.attribute(PORT_ISOLATED, &[1]);
     }

@@ -7,6 +7,7 @@
 //! | `link` | bridge, interfaces, addresses, routes |
 //! | `routes` | which network the bridge gets |
 //! | `nft` | address translation and protection |
+//! | `guard` | what a container may send |
 //! | `hold` | published ports, held against others |
 //! | `connections` | what the kernel remembers of UDP |
 //!
@@ -16,6 +17,7 @@
 //! killed at any instruction reads them and writes the table anew.
 
 mod connections;
+mod guard;
 mod hold;
 mod link;
 mod netlink;
@@ -34,13 +36,17 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::guard::{Guard, guard};
 #[doc(hidden)]
-pub use self::netlink::fuzz as fuzz_netlink;
-pub(crate) use self::{link::attach, netlink::Socket as HostSocket};
+pub use self::link::{Host, attach};
 use self::{netlink::Socket, nft::Family};
+#[doc(hidden)]
+pub use self::{netlink::fuzz as fuzz_netlink, routes::fuzz as fuzz_routes};
 use crate::{
     limits::{LEASE_MAX_BYTES, PUBLISHED_PORTS_MAX, RESOLV_CONF_MAX_BYTES, ROUTES_MAX_BYTES},
-    model::{BridgeSettings, Cidr, Endpoint, PortConfig, PortProtocol, PublishMode, TaskId},
+    model::{
+        BridgeSettings, Cidr, Endpoint, PortConfig, PortProtocol, PublishMode, ResolvConf, TaskId,
+    },
 };
 
 /// Name of the bridge.
@@ -176,7 +182,14 @@ impl Lease {
     pub fn read(dir: &Path) -> Option<Self> {
         let mut bytes = Vec::new();
         fs::File::open(dir.join(LEASE)).ok()?.take(LEASE_MAX_BYTES).read_to_end(&mut bytes).ok()?;
-        postcard::from_bytes(&bytes).ok()
+        Self::parse(&bytes)
+    }
+
+    /// Reads the record's bytes: all of them.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (lease, []) = postcard::take_from_bytes(bytes).ok()? else { return None };
+        Some(lease)
     }
 }
 
@@ -247,7 +260,7 @@ impl Network {
         link::bridge(&route, &self.settings, network)
             .map_err(kernel("make the bridge", "CONFIG_BRIDGE"))?;
         link::has_pairs(&route).map_err(kernel("make interfaces", "CONFIG_VETH"))?;
-        forwarding(self.settings.v6.is_some())
+        forwarding(&route, self.settings.v6.is_some())
             .map_err(kernel("switch forwarding on", "a writable /proc/sys/net"))?;
         Ok(network)
     }
@@ -355,6 +368,10 @@ impl Network {
             cause,
         };
         let socket = Socket::netfilter().map_err(kernel)?;
+        let swept = Socket::route().and_then(|route| guard::sweep(&socket, &route));
+        if let Err(error) = swept {
+            log::debug!("cannot delete chains of interfaces that are gone: {error}");
+        }
         for (family, network) in self.families(network) {
             nft::write(&socket, network, self.settings.icc, self.leases.values())
                 .map_err(kernel)?;
@@ -429,6 +446,7 @@ pub fn remove() {
             nft::unspeak(&filters, family)?;
             nft::remove(&filters, family)?;
         }
+        guard::remove(&filters)?;
         Ok(())
     };
     if let Err(error) = removed() {
@@ -456,12 +474,12 @@ fn speak_up(socket: &Socket, family: Family) {
 }
 
 /// Lets packets through this host.
-fn forwarding(v6: bool) -> io::Result<()> {
+fn forwarding(route: &Socket, v6: bool) -> io::Result<()> {
     switch("/proc/sys/net/ipv4/ip_forward")?;
     // Answers to the host's own 127.0.0.1 come back over the bridge.
     fs::write(format!("/proc/sys/net/ipv4/conf/{BRIDGE}/route_localnet"), "1")?;
     if v6 {
-        keep_advertised_routes()?;
+        keep_advertised_routes(&link::bridges(route)?)?;
         switch("/proc/sys/net/ipv6/conf/all/forwarding")?;
     }
     Ok(())
@@ -476,8 +494,14 @@ fn switch(path: &str) -> io::Result<()> {
 }
 
 /// A host that forwards IPv6 ignores the routes that its router advertises, unless told not to.
-fn keep_advertised_routes() -> io::Result<()> {
+/// Not on bridges, on which containers and guests could advertise routes, nor for interfaces that
+/// do not exist yet, which may become such.
+fn keep_advertised_routes(bridges: &[String]) -> io::Result<()> {
     for interface in fs::read_dir("/proc/sys/net/ipv6/conf")?.flatten() {
+        let name = interface.file_name();
+        if name == "all" || name == "default" || bridges.iter().any(|bridge| name == **bridge) {
+            continue;
+        }
         let path = interface.path().join("accept_ra");
         if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "1") {
             fs::write(path, "2")?;
@@ -512,8 +536,8 @@ const fn begin_v6(network: Cidr<Ipv6Addr>) -> u128 {
 }
 
 fn nameservers(resolv_conf: &str) -> Vec<Ipv4Addr> {
-    let words = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    words.filter_map(|rest| rest.trim().parse().ok()).collect()
+    let read = ResolvConf::read(resolv_conf);
+    read.nameservers.iter().filter_map(|address| address.parse().ok()).collect()
 }
 
 /// A file of the system, as far as it is sane; nothing when it can not be read.

@@ -21,6 +21,7 @@ const NEW_TABLE: u16 = SUBSYSTEM << 8;
 const DELETE_TABLE: u16 = (SUBSYSTEM << 8) | 2;
 const NEW_CHAIN: u16 = (SUBSYSTEM << 8) | 3;
 const GET_CHAIN: u16 = (SUBSYSTEM << 8) | 4;
+const DELETE_CHAIN: u16 = (SUBSYSTEM << 8) | 5;
 const NEW_RULE: u16 = (SUBSYSTEM << 8) | 6;
 const GET_RULE: u16 = (SUBSYSTEM << 8) | 7;
 const DELETE_RULE: u16 = (SUBSYSTEM << 8) | 8;
@@ -36,6 +37,9 @@ const ACCEPT: u32 = 1;
 /// `NFT_JUMP`, -3.
 const JUMP: u32 = 3_u32.wrapping_neg();
 
+/// Before every other filter.
+const FIRST_OF_ALL: i32 = -500;
+
 /// Bytes of an interface's name in a comparison.
 const NAME_BYTES: usize = 16;
 
@@ -50,7 +54,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    const fn number(self) -> u8 {
+    pub(super) const fn number(self) -> u8 {
         match self {
             Self::V4 => 2,
             Self::V6 => 10,
@@ -60,29 +64,30 @@ impl Family {
 
 /// What is compared in packets.
 #[derive(Clone, Copy)]
-enum Is {
+pub(super) enum Is {
     Equal = 0,
     Other = 1,
 }
 
 /// Messages of one transaction.
-struct Batch {
+pub(super) struct Batch {
     message: Message,
-    family: Family,
+    family: u8,
 }
 
 impl Batch {
-    fn new(family: Family) -> Self {
+    /// `family` is the number that the kernel has for it (`NFPROTO_*`).
+    pub(super) fn new(family: u8) -> Self {
         let [high, low] = SUBSYSTEM.to_be_bytes();
         let message = Message::new(BATCH_BEGIN, 0, &[0, 0, high, low]);
         Self { message, family }
     }
 
     fn next(&mut self, kind: u16, flags: u16) {
-        self.message.next(kind, flags, &[self.family.number(), 0, 0, 0]);
+        self.message.next(kind, flags, &[self.family, 0, 0, 0]);
     }
 
-    fn commit(mut self, socket: &Socket) -> io::Result<()> {
+    pub(super) fn commit(mut self, socket: &Socket) -> io::Result<()> {
         let [high, low] = SUBSYSTEM.to_be_bytes();
         self.message.next(BATCH_END, 0, &[0, 0, high, low]);
         socket.request(&self.message)
@@ -91,6 +96,44 @@ impl Batch {
     fn table(&mut self, kind: u16) {
         self.next(kind, if kind == NEW_TABLE { CREATE | ACK } else { 0 });
         self.message.text(1, TABLE);
+    }
+
+    /// Makes sure of our table.
+    pub(super) fn with_table(&mut self) {
+        self.table(NEW_TABLE);
+    }
+
+    /// Deletes our table, which must be there.
+    pub(super) fn without_table(&mut self) {
+        self.table(DELETE_TABLE);
+    }
+
+    /// A chain for what comes in from one interface. Where the hook is not the interface's own,
+    /// it sees what comes from others too.
+    pub(super) fn interface_chain(&mut self, name: &str, own_hook: bool) {
+        self.next(NEW_CHAIN, CREATE);
+        self.message.text(1, TABLE);
+        self.message.text(3, name);
+        let place = self.message.nest(4);
+        self.message.attribute(1, &0_u32.to_be_bytes());
+        self.message.attribute(2, &FIRST_OF_ALL.to_be_bytes());
+        if own_hook {
+            self.message.text(3, name);
+        }
+        self.message.close(place);
+        self.message.text(7, "filter");
+    }
+
+    /// Deletes a chain of ours with its rules.
+    pub(super) fn without_chain(&mut self, name: &str) {
+        self.next(DELETE_CHAIN, 0);
+        self.message.text(1, TABLE);
+        self.message.text(3, name);
+    }
+
+    /// A rule at the end of a chain of ours.
+    pub(super) fn our_rule(&mut self, chain: &str, what: &dyn Fn(&mut Expressions<'_>)) {
+        self.rule(TABLE, chain, what);
     }
 
     /// A chain that the kernel calls at `hook`: 0 before routing, 2 forwarding, 3 our own
@@ -124,7 +167,7 @@ impl Batch {
 }
 
 /// The expressions of one rule: all that compare must hold for the last to happen.
-struct Expressions<'a> {
+pub(super) struct Expressions<'a> {
     message: &'a mut Message,
 }
 
@@ -161,38 +204,56 @@ impl Expressions<'_> {
         self.with_value("cmp", &[(1, REGISTER), (2, is as u32)], &[(3, value)]);
     }
 
-    /// The packet's data: base 1 is the network's header, 2 the transport's.
-    fn payload(&mut self, base: u32, offset: u32, is: Is, value: &[u8]) {
+    /// The packet's data: base 0 is the link's header, 1 the network's, 2 the transport's.
+    pub(super) fn payload(&mut self, base: u32, offset: u32, is: Is, value: &[u8]) {
         let length = u32::try_from(value.len()).unwrap_or(0);
         self.expression("payload", &[(1, REGISTER), (2, base), (3, offset), (4, length)]);
         self.compare(is, value);
     }
 
-    fn interface(&mut self, key: u32, is: Is) {
+    fn interface(&mut self, key: u32, is: Is, called: &str) {
         self.expression("meta", &[(1, REGISTER), (2, key)]);
         let mut name = [0; NAME_BYTES];
-        for (place, byte) in name.iter_mut().zip(BRIDGE.bytes()) {
+        for (place, byte) in name.iter_mut().zip(called.bytes()) {
             *place = byte;
         }
         self.compare(is, &name);
     }
 
+    /// The interface that it came in from.
+    pub(super) fn comes_from(&mut self, is: Is, called: &str) {
+        self.interface(6, is, called);
+    }
+
+    /// The protocol inside IP, behind all extension headers.
+    pub(super) fn inside_ip(&mut self, is: Is, number: u8) {
+        self.expression("meta", &[(1, REGISTER), (2, 16)]);
+        self.compare(is, &[number]);
+    }
+
+    pub(super) fn drop(&mut self) {
+        self.verdict(DROP, "");
+    }
+
+    pub(super) fn accept(&mut self) {
+        self.verdict(ACCEPT, "");
+    }
+
     fn comes_from_bridge(&mut self) {
-        self.interface(6, Is::Equal);
+        self.comes_from(Is::Equal, BRIDGE);
     }
 
     fn goes_to_bridge(&mut self, is: Is) {
-        self.interface(7, is);
+        self.interface(7, is, BRIDGE);
     }
 
     fn transport(&mut self, protocol: PortProtocol) {
-        self.expression("meta", &[(1, REGISTER), (2, 16)]);
         let number = match protocol {
             PortProtocol::Tcp => 6,
             PortProtocol::Udp => 17,
             PortProtocol::Sctp => 132,
         };
-        self.compare(Is::Equal, &[number]);
+        self.inside_ip(Is::Equal, number);
     }
 
     /// Whether source (1) or destination (2) is an address of this host.
@@ -290,7 +351,7 @@ pub(super) fn write<'a>(
     leases: impl Iterator<Item = &'a Lease>,
 ) -> io::Result<()> {
     let family = if network.address.is_ipv4() { Family::V4 } else { Family::V6 };
-    let mut batch = Batch::new(family);
+    let mut batch = Batch::new(family.number());
     // The first makes sure that there is one to delete.
     for kind in [NEW_TABLE, DELETE_TABLE, NEW_TABLE] {
         batch.table(kind);
@@ -315,16 +376,15 @@ pub(super) fn write<'a>(
             });
         }
     }
-    translation(&mut batch, network);
-    protection(&mut batch, neighbours);
+    translation(&mut batch, family, network);
+    protection(&mut batch, family, neighbours);
     batch.commit(socket)
 }
 
-fn translation(batch: &mut Batch, network: Cidr<IpAddr>) {
+fn translation(batch: &mut Batch, family: Family, network: Cidr<IpAddr>) {
     const TO_HOST: u32 = 2;
     const FROM_HOST: u32 = 1;
     const TRANSLATED: u32 = 1 << 5;
-    let family = batch.family;
     batch.base_chain("prerouting", "nat", 0, -100);
     batch.rule(TABLE, "prerouting", &|rule| {
         rule.local(TO_HOST);
@@ -360,10 +420,10 @@ fn translation(batch: &mut Batch, network: Cidr<IpAddr>) {
     });
 }
 
-fn protection(batch: &mut Batch, neighbours: bool) {
+fn protection(batch: &mut Batch, family: Family, neighbours: bool) {
     const RELATED_OR_ESTABLISHED: u32 = 4 | 2;
     const TRANSLATED: u32 = 1 << 5;
-    if batch.family == Family::V4 {
+    if family == Family::V4 {
         // The bridge routes 127.0.0.0/8 for answers to the host itself; a container that writes
         // such an address into its packets would reach what listens there alone (CVE-2020-8558).
         batch.base_chain("loopback", "filter", 0, -300);
@@ -399,10 +459,26 @@ fn protection(batch: &mut Batch, neighbours: bool) {
 
 /// Removes our table; none is success.
 pub(super) fn remove(socket: &Socket, family: Family) -> io::Result<()> {
-    let mut batch = Batch::new(family);
+    let mut batch = Batch::new(family.number());
     batch.table(NEW_TABLE);
     batch.table(DELETE_TABLE);
     batch.commit(socket)
+}
+
+/// Names of the chains of our table in a family.
+pub(super) fn chains(socket: &Socket, family: u8) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    socket.dump(GET_CHAIN, &[family, 0, 0, 0], &[], &mut |payload| {
+        let attributes = payload.get(4..).unwrap_or_default();
+        let text = |kind| {
+            let text = attribute(attributes, kind)?.strip_suffix(&[0])?;
+            core::str::from_utf8(text).ok()
+        };
+        if let (Some(TABLE), Some(name)) = (text(1), text(3)) {
+            names.push(name.to_owned());
+        }
+    })?;
+    Ok(names)
 }
 
 /// The forwarding chain that `iptables` keeps in nftables.
@@ -468,10 +544,10 @@ fn our_foreign_rules(
 /// then decided by our own chain.
 pub(super) fn speak(socket: &Socket, family: Family) -> io::Result<()> {
     let (table, chain) = FOREIGN;
-    let mut batch = Batch::new(family);
+    let mut batch = Batch::new(family.number());
     for key in [6, 7] {
         batch.rule(table, chain, &|rule| {
-            rule.interface(key, Is::Equal);
+            rule.interface(key, Is::Equal, BRIDGE);
             rule.expression("counter", &[]);
             rule.verdict(ACCEPT, "");
         });
@@ -484,7 +560,7 @@ pub(super) fn unspeak(socket: &Socket, family: Family) -> io::Result<()> {
     let mut handles = Vec::new();
     our_foreign_rules(socket, family, &mut |handle| handles.push(handle.to_vec()))?;
     let (table, chain) = FOREIGN;
-    let mut batch = Batch::new(family);
+    let mut batch = Batch::new(family.number());
     for handle in handles {
         batch.next(DELETE_RULE, 0);
         batch.message.text(1, table);

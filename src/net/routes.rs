@@ -61,6 +61,17 @@ fn route(line: &str) -> Option<(&str, Cidr<Ipv4Addr>)> {
     (0 < prefix).then_some((name, Cidr { address: network, prefix }))
 }
 
+/// For the fuzzer: whatever the text, what is chosen overlaps none of its networks.
+pub fn fuzz(text: &str) {
+    let settings = BridgeSettings::default();
+    if let Some(network) = choose(&settings, text, &[])
+        && of_bridge(text).is_none()
+    {
+        let taken = text.lines().filter_map(route).any(|(_, other)| other.overlaps(network));
+        assert!(!taken, "{network:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

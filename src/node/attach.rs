@@ -8,7 +8,7 @@ use crate::{
     agent::Agent,
     config::Config,
     limits::RESOLV_CONF_MAX_BYTES,
-    model::{ContainerId, PublishMode, Task, TaskId, chain},
+    model::{ContainerId, PublishMode, ResolvConf, Task, TaskId, chain},
     net::{Lease, Network},
     spec,
 };
@@ -79,12 +79,8 @@ pub(super) fn resolv_conf(own_network: bool) -> String {
 }
 
 fn only_stub(text: &str) -> bool {
-    let mut nameservers = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        (words.next() == Some("nameserver")).then(|| words.next().unwrap_or_default())
-    });
-    nameservers.next().and_then(|word| word.parse().ok()) == Some(IpAddr::from([127, 0, 0, 53]))
-        && nameservers.next().is_none()
+    let stub = IpAddr::from([127, 0, 0, 53]);
+    matches!(ResolvConf::read(text).nameservers[..], [only] if only.parse() == Ok(stub))
 }
 
 fn read(path: &str) -> String {

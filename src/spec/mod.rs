@@ -172,7 +172,7 @@ pub fn build(
         mounts: mounts::build(&expanded.mounts, &image.config, container, node)?,
         devices: Vec::new(),
         files: files::build(task, spec, node, &expanded.env, files)?,
-        hosts: names::hosts(&spec.hosts)?,
+        hosts: names::hosts(&spec.hosts, network)?,
         resolv_conf: names::resolv_conf(&spec.dns, network, node)?,
         network,
         capabilities: security::capabilities(&spec.capability_add, &spec.capability_drop)?,

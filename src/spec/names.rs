@@ -1,9 +1,9 @@
 //! Names: the container's own, those of `/etc/hosts`, and who resolves the rest.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{NodeFacts, SpecError, private};
-use crate::model::{ContainerId, DnsConfig, Endpoint, NetworkMode};
+use crate::model::{ContainerId, DnsConfig, Endpoint, NetworkMode, ResolvConf};
 
 /// Longest host name of Linux in bytes (`HOST_NAME_MAX`).
 const HOSTNAME_MAX_BYTES: usize = 64;
@@ -34,23 +34,33 @@ pub(super) fn hostname(
 }
 
 /// Lines of `/etc/hosts`: aliases are dropped and lines without a name skipped, as Docker does.
-pub(super) fn hosts(lines: &[String]) -> Result<Vec<(String, String)>, SpecError> {
+/// `host-gateway` is the address at which a container finds the host.
+pub(super) fn hosts(
+    lines: &[String],
+    network: NetworkMode,
+) -> Result<Vec<(String, String)>, SpecError> {
     let mut hosts = Vec::new();
     for line in lines {
         let mut fields = line.split_whitespace();
         let (Some(address), Some(name)) = (fields.next(), fields.next()) else {
             continue;
         };
-        if address == "host-gateway" {
-            return Err(SpecError::unsupported(
-                format!("--host {name}:host-gateway"),
-                "give the address itself",
-            ));
-        }
+        let address = match (address, network) {
+            ("host-gateway", NetworkMode::Bridge(endpoint)) => endpoint.gateway.to_string(),
+            // There the host is the container's own.
+            ("host-gateway", NetworkMode::Host) => Ipv4Addr::LOCALHOST.to_string(),
+            ("host-gateway", NetworkMode::Isolated) => {
+                return Err(SpecError::unsupported(
+                    format!("--host {name}:host-gateway (extra_hosts) without a network"),
+                    "use --network host, or remove \"bridge\": \"none\" from agent.json",
+                ));
+            }
+            (address, _) => address.to_owned(),
+        };
         if address.parse::<IpAddr>().is_err() {
             return Err(SpecError::invalid(format!("invalid IP address in add-host: {address:?}")));
         }
-        hosts.push((address.to_owned(), name.to_owned()));
+        hosts.push((address, name.to_owned()));
     }
     Ok(hosts)
 }
@@ -91,24 +101,19 @@ pub(super) fn resolv_conf(
     if !own && !private(network) {
         return Ok(None);
     }
-    let lines: Vec<Vec<&str>> =
-        node.resolv_conf.lines().map(|line| line.split_whitespace().collect()).collect();
-    let last = |keyword: &str| -> Vec<String> {
-        let found = lines.iter().rfind(|words| words.first() == Some(&keyword));
-        found.into_iter().flatten().skip(1).map(|word| (*word).to_owned()).collect()
-    };
+    let hosts = ResolvConf::read(&node.resolv_conf);
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     if nameservers.is_empty() {
-        let hosts = lines.iter().filter(|words| words.first() == Some(&"nameserver"));
-        nameservers = hosts.filter_map(|words| words.get(1)).map(|s| (*s).to_owned()).collect();
+        nameservers = owned(&hosts.nameservers);
         if private(network) {
             reachable(&mut nameservers, network);
         }
     }
     if search.is_empty() {
-        search = last("search");
+        search = owned(&hosts.search);
     }
     if options.is_empty() {
-        options = last("options");
+        options = owned(&hosts.options);
     }
     let mut text = String::new();
     for nameserver in &nameservers {
@@ -120,6 +125,9 @@ pub(super) fn resolv_conf(
     }
     if !options.is_empty() {
         text.push_str(&format!("options {}\n", options.join(" ")));
+    }
+    for line in hosts.others {
+        text.push_str(&format!("{line}\n"));
     }
     Ok(Some(text))
 }

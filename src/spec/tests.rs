@@ -201,6 +201,41 @@ fn name_servers_that_only_the_host_reaches_are_left_out() {
 }
 
 #[test]
+fn other_lines_of_the_hosts_resolver_are_kept() {
+    let host = "search old\ndomain lan\noptions ndots:1\nsortlist 10.0.0.0\noptions rotate\n\
+                nameserver 10.0.0.1\n";
+    let node = NodeFacts { resolv_conf: host.into(), ..node() };
+    let (place, files) = (Some(endpoint(false)), Files::Unchecked);
+    let of = |spec| {
+        let bundle = build(&task(spec), &container(), &local(sh()), &node, place, files).unwrap();
+        bundle.resolv_conf.unwrap()
+    };
+    assert_eq!(
+        of(ContainerSpec::default()),
+        "nameserver 10.0.0.1\nsearch lan\noptions ndots:1 rotate\nsortlist 10.0.0.0\n"
+    );
+    let dns = DnsConfig { search: s(&["."]), ..DnsConfig::default() };
+    assert_eq!(
+        of(ContainerSpec { dns, ..ContainerSpec::default() }),
+        "nameserver 10.0.0.1\noptions ndots:1 rotate\nsortlist 10.0.0.0\n"
+    );
+}
+
+#[test]
+fn the_hosts_gateway_is_an_address() {
+    let hosts = s(&["host-gateway host.docker.internal", "10.1.2.3 db"]);
+    let spec = || ContainerSpec { hosts: hosts.clone(), ..ContainerSpec::default() };
+    let name = String::from("host.docker.internal");
+    let (place, files) = (Some(endpoint(true)), Files::Unchecked);
+    let bundle = build(&task(spec()), &container(), &local(sh()), &node(), place, files).unwrap();
+    assert_eq!(bundle.hosts.first(), Some(&(String::from("172.17.0.1"), name.clone())));
+    let bundle = made(&host_network(task(spec())), sh()).unwrap();
+    assert_eq!(bundle.hosts.first(), Some(&(String::from("127.0.0.1"), name)));
+    let error = made(&task(spec()), sh()).unwrap_err().to_string();
+    assert!(error.contains("host.docker.internal:host-gateway"), "{error}");
+}
+
+#[test]
 fn mounts_are_cleaned_ordered_and_completed_from_the_image() {
     let mount = |source, target: &str| Mount { source, target: target.into(), read_only: false };
     let bind = MountSource::Bind { path: "/a/../b".into(), options: BindOptions::default() };

@@ -152,6 +152,18 @@ fn seeds_remain_when_managers_are_learned_and_an_empty_list_changes_nothing() {
 }
 
 #[test]
+fn managers_that_alternate_cost_a_few_writes() {
+    let mut desk = Desk::new().registered(0);
+    let mut stores = 0;
+    for at in 1..200_u64 {
+        let list: &[&str] = if at % 2 == 0 { &["m1", "m2"] } else { &["m1", "m3"] };
+        let out = desk.at(at, Input::Session(session("s1", list, Some(node()))));
+        stores += told(&out).iter().filter(|line| line.starts_with("managers")).count();
+    }
+    assert!((1..=4).contains(&stores), "{stores}");
+}
+
+#[test]
 fn a_node_without_any_manager_waits_without_haste() {
     let mut desk = Desk::start(Start { seeds: vec![String::new()], ..Start::default() });
     assert_eq!(told(&desk.first), [""; 0], "an empty address is none");

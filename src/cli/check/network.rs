@@ -13,7 +13,7 @@ use super::Finding;
 use crate::{
     config::Config,
     model::{BridgeSettings, chain},
-    net::{BRIDGE, Firewall, Network, firewall},
+    net::{BRIDGE, Firewall, Guard, Network, firewall, guard},
     sys,
 };
 
@@ -21,7 +21,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     if !config.bridge.enabled {
         return vec![bridge(None)];
     }
-    vec![bridge(Some(tried(&config.bridge))), beside(&firewall())]
+    vec![bridge(Some(tried(&config.bridge))), guarded(&guard()), beside(&firewall())]
 }
 
 /// Makes bridge and table where nobody sees them; what was in the way, when something was.
@@ -80,6 +80,23 @@ fn bridge(tried: Option<io::Result<String>>) -> Finding {
     )
 }
 
+fn guarded(guard: &io::Result<Guard>) -> Finding {
+    let what = "what containers send";
+    let found = match guard {
+        Ok(Guard::Interface) => return Finding::ok(what, "filtered at their interfaces"),
+        Ok(Guard::Bridge) => return Finding::ok(what, "filtered at the bridge"),
+        Ok(Guard::Missing) => String::from("not filtered"),
+        Err(error) => format!("not known: {error}"),
+    };
+    Finding::limited(
+        what,
+        found,
+        "containers of the bridge are kept apart from each other, and one of them could still take \
+         the host in with a false address",
+        "a kernel with CONFIG_NF_TABLES_NETDEV and NETFILTER_INGRESS, or with NF_TABLES_BRIDGE",
+    )
+}
+
 fn beside(firewall: &io::Result<Firewall>) -> Finding {
     let what = "firewall";
     match firewall {
@@ -124,6 +141,9 @@ mod tests {
     fn only_a_firewall_that_we_can_not_talk_to_is_a_gap() {
         assert_eq!(beside(&Ok(Firewall::Open)).verdict, Verdict::Ok);
         assert_eq!(beside(&Ok(Firewall::Closed)).verdict, Verdict::Ok);
+        assert_eq!(guarded(&Ok(Guard::Interface)).verdict, Verdict::Ok);
+        assert_eq!(guarded(&Ok(Guard::Bridge)).verdict, Verdict::Ok);
+        assert_eq!(guarded(&Ok(Guard::Missing)).verdict, Verdict::Limited);
         let legacy = beside(&Ok(Firewall::Legacy));
         assert_eq!(legacy.verdict, Verdict::Limited);
         assert!(legacy.fix.contains(&format!("-i {BRIDGE} -j ACCEPT")));

@@ -10,8 +10,11 @@ pub mod image_manifest;
 pub mod image_reference;
 pub mod join_token;
 pub mod layer_tar;
+pub mod lease_record;
 pub mod log_ring;
 pub mod netlink_answer;
+pub mod resolv_conf;
+pub mod route_table;
 pub mod sealed_record;
 pub mod session_message;
 pub mod shim_frame;
@@ -34,9 +37,12 @@ pub const ALL: &[(&str, Target)] = &[
     ("image_manifest", image_manifest::run),
     ("image_reference", image_reference::run),
     ("join_token", join_token::run),
+    ("lease_record", lease_record::run),
     ("layer_tar", layer_tar::run),
     ("log_ring", log_ring::run),
     ("netlink_answer", netlink_answer::run),
+    ("resolv_conf", resolv_conf::run),
+    ("route_table", route_table::run),
     ("sealed_record", sealed_record::run),
     ("session_message", session_message::run),
     ("shim_frame", shim_frame::run),
