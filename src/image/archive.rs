@@ -18,7 +18,9 @@ use super::{
     child::{Install, verify},
     digest::{Digest, HashReader},
     layer::LayerError,
-    manifest::{Descriptor, Document, Index, IndexEntry, Manifest, ManifestError},
+    manifest::{
+        Descriptor, Document, INDEX_DEPTH_MAX, Index, IndexEntry, Manifest, ManifestError,
+    },
     packing::Unpacked,
     pull::PullError,
     reference::Reference,
@@ -184,7 +186,7 @@ impl<'a> Spool<'a> {
 
     fn docker(&self, install: &mut Install<'_>) -> Result<(Vec<String>, Digest), PullError> {
         let json = self.small("manifest.json", MANIFEST_MAX_BYTES)?;
-        let images: Vec<SavedImage> = serde_json::from_slice(&json)
+        let images: Vec<SavedImage> = super::json::from_slice(&json)
             .map_err(|e| PullError::Manifest(ManifestError::Json(e)))?;
         if INDEX_ENTRIES_MAX < images.len() {
             return Err(too_many(images.len(), INDEX_ENTRIES_MAX));
@@ -255,7 +257,7 @@ impl<'a> Spool<'a> {
         &self,
         index: &Index,
         install: &Install<'_>,
-        depth: u32,
+        depth: usize,
     ) -> Result<(Vec<u8>, Manifest), PullError> {
         let chosen = index.choose(install.platform).map_err(PullError::Manifest)?;
         let digest = &chosen.manifest.digest;
@@ -263,9 +265,10 @@ impl<'a> Spool<'a> {
         verify(digest, &bytes)?;
         match Document::parse(&bytes).map_err(PullError::Manifest)? {
             Document::Manifest(manifest) => Ok((bytes, manifest)),
-            // The index of an archive may name the index of an image, no deeper.
-            Document::Index(inner) if depth == 0 => self.choose(&inner, install, depth + 1),
-            Document::Index(_) => Err(PullError::Manifest(ManifestError::Ambiguous)),
+            Document::Index(inner) if depth + 1 < INDEX_DEPTH_MAX => {
+                self.choose(&inner, install, depth + 1)
+            }
+            Document::Index(_) => Err(PullError::Manifest(ManifestError::TooDeep)),
         }
     }
 
