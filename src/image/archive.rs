@@ -18,9 +18,7 @@ use super::{
     child::{Install, verify},
     digest::{Digest, HashReader},
     layer::LayerError,
-    manifest::{
-        Descriptor, Document, INDEX_DEPTH_MAX, Index, IndexEntry, Manifest, ManifestError,
-    },
+    manifest::{Descriptor, Document, INDEX_DEPTH_MAX, Index, IndexEntry, Manifest, ManifestError},
     packing::Unpacked,
     pull::PullError,
     reference::Reference,

@@ -127,10 +127,9 @@ impl<'de> Value<'de> {
                 Self::Object(one)
             }
             // Numbers, strings and truths have no nil.
-            (
-                old @ (Self::Bool(_) | Self::Number(_) | Self::Text(_) | Self::Null),
-                Self::Null,
-            ) => old,
+            (old @ (Self::Bool(_) | Self::Number(_) | Self::Text(_) | Self::Null), Self::Null) => {
+                old
+            }
             (_, next) => next,
         }
     }

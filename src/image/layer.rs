@@ -222,7 +222,17 @@ struct Layer<'a> {
 
 impl Layer<'_> {
     fn apply(&mut self, entry: &Entry, content: &mut impl Read) -> Result<(), LayerError> {
+        // What has no name makes nothing.
+        if entry.path.is_empty() {
+            return Ok(());
+        }
         let names = clean(&entry.path)?;
+        // In copy mode whiteouts are files, and what is below one would be a path through it.
+        let is_mark = |name: &&[u8]| name.starts_with(WHITEOUT) && !name.starts_with(b".wh..wh.");
+        let parents = names.split_last().map(|(_, parents)| parents).unwrap_or_default();
+        if parents.iter().any(is_mark) {
+            return Err(LayerError::Whiteout { path: printable(&entry.path) });
+        }
         if LAYER_DEPTH_MAX < names.len() {
             return Err(LayerError::TooDeep { path: printable(&entry.path) });
         }
@@ -596,12 +606,13 @@ const fn mode(entry: &Entry) -> Mode {
     Mode::from_bits_truncate(entry.mode)
 }
 
+/// None leaves it as it is, as -1 does for the kernel.
 fn uid(entry: &Entry) -> Option<Uid> {
-    Some(Uid::from_raw(entry.uid))
+    (entry.uid != u32::MAX).then(|| Uid::from_raw(entry.uid))
 }
 
 fn gid(entry: &Entry) -> Option<Gid> {
-    Some(Gid::from_raw(entry.gid))
+    (entry.gid != u32::MAX).then(|| Gid::from_raw(entry.gid))
 }
 
 fn printable(path: &[u8]) -> String {
