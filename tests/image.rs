@@ -228,6 +228,8 @@ fn start(store: &Path, platform: Platform, what: What) -> Fetch {
         store: store.to_owned(),
         additional_stores: Vec::new(),
         quota_bytes: None,
+        min_free_bytes: 0,
+        any_platform: false,
         platform,
         what,
     };

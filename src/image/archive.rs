@@ -257,7 +257,7 @@ impl<'a> Spool<'a> {
         install: &Install<'_>,
         depth: usize,
     ) -> Result<(Vec<u8>, Manifest), PullError> {
-        let chosen = index.choose(install.platform).map_err(PullError::Manifest)?;
+        let chosen = install.choose(index)?;
         let digest = &chosen.manifest.digest;
         let bytes = self.small(&blob_name(digest), MANIFEST_MAX_BYTES)?;
         verify(digest, &bytes)?;

@@ -97,7 +97,7 @@ fn pull_from(
             }
             Document::Index(index) => index,
         };
-        let chosen = &index.choose(install.platform).map_err(PullError::Manifest)?.manifest;
+        let chosen = &install.choose(&index)?.manifest;
         (bytes, _) = verified(registry, &chosen.digest)?;
         document = Document::parse(&bytes).map_err(PullError::Manifest)?;
         document.check_type(&chosen.media_type).map_err(PullError::Manifest)?;
