@@ -125,7 +125,9 @@ impl<'a> Spool<'a> {
         let index = std::fs::read(&path).map_err(failed)?;
         let (digest, size) = (Digest::of(&index), index.len() as u64);
         members.insert("index.json".to_owned(), Member::File { path, digest, size });
-        for entry in std::fs::read_dir(folder.join("blobs/sha256")).map_err(failed)? {
+        let other = std::fs::read_dir(folder.join("blobs/sha512")).into_iter().flatten();
+        let blobs = std::fs::read_dir(folder.join("blobs/sha256")).map_err(failed)?.chain(other);
+        for entry in blobs {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let Some(digest) = name.to_str().and_then(|name| Digest::from_hex(name).ok()) else {
@@ -312,10 +314,13 @@ impl<'a> Spool<'a> {
             })
             .collect();
         install.image(bytes, manifest, config, &mut |layer| {
-            let path =
-                by_digest.get(&layer.digest).ok_or_else(|| missing(&blob_name(&layer.digest)))?;
+            // Copies are known by their SHA-256; what has another digest is there by its name.
+            let path = match by_digest.get(&layer.digest) {
+                Some(path) => *path,
+                None => self.file(&blob_name(&layer.digest))?.0,
+            };
             let file = File::open(path)
-                .map_err(|source| PullError::Archive { path: (*path).clone(), source })?;
+                .map_err(|source| PullError::Archive { path: path.clone(), source })?;
             Ok(Box::new(file))
         })
     }
@@ -343,7 +348,7 @@ impl<'a> Spool<'a> {
 }
 
 fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
 fn missing(what: &str) -> PullError {

@@ -133,7 +133,7 @@ fn preloaded(
 
 /// Fails unless `bytes` have this digest.
 pub(super) fn verify(expected: &Digest, bytes: &[u8]) -> Result<(), PullError> {
-    let found = Digest::of(bytes);
+    let found = expected.of_same(bytes);
     if found == *expected {
         Ok(())
     } else {
@@ -201,7 +201,7 @@ impl Install<'_> {
                 self.publish(unpacked, diff_id)?;
             }
         }
-        self.keep(manifest_bytes, config_bytes)
+        self.keep(manifest, manifest_bytes, config_bytes)
     }
 
     /// The image of an index that runs here; with `any-platform` else the first.
@@ -231,10 +231,12 @@ impl Install<'_> {
     /// Stores what an image has besides layers. Returns the image id.
     pub(super) fn keep(
         &self,
+        manifest: &Manifest,
         manifest_bytes: &[u8],
         config_bytes: &[u8],
     ) -> Result<Digest, PullError> {
-        let id = self.store.publish_blob(config_bytes).map_err(PullError::Store)?;
+        let id = manifest.config.digest.clone();
+        self.store.publish_as(&id, config_bytes).map_err(PullError::Store)?;
         self.store.publish_blob(manifest_bytes).map_err(PullError::Store)?;
         Ok(id)
     }
@@ -304,8 +306,9 @@ impl Install<'_> {
     ) -> Result<Sums, PullError> {
         let room = Room { max, min_free: self.min_free };
         let watched = Watched { inner: stream, install: self };
-        let mut packed = HashReader::new(watched, layer.size.min(LAYER_MAX_PACKED_BYTES));
-        let (found_diff_id, sums) = unpack(&mut packed, tree, room)
+        let mut packed =
+            HashReader::like(watched, layer.size.min(LAYER_MAX_PACKED_BYTES), &layer.digest);
+        let (found_diff_id, sums) = unpack(&mut packed, tree, room, diff_id)
             .and_then(|unpacked| {
                 let read = |e| LayerError::Tar(TarError::Read(e));
                 packed.drain().map_err(read).map(|()| unpacked)

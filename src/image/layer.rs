@@ -199,7 +199,7 @@ impl Room {
 
 /// Unpacks `source`, packed or not, into the empty folder `path`, within `room`. What does
 /// not fit into memory meanwhile is in the folder above.
-/// Returns the diff id and the sums of what is there now.
+/// Returns the diff id, by the algorithm of `like`, and the sums of what is there now.
 ///
 /// # Errors
 /// [`LayerError`]; the folder holds a part of the layer then.
@@ -207,9 +207,10 @@ pub(super) fn unpack(
     source: impl Read,
     path: &Path,
     room: Room,
+    like: &Digest,
 ) -> Result<(Digest, Sums), LayerError> {
     let tree = Tree::open(path).map_err(|e| failed(b".", e.into()))?;
-    unpack_into(source, &tree, path.parent().unwrap_or(path), room)
+    unpack_into(source, &tree, path.parent().unwrap_or(path), room, like)
 }
 
 fn unpack_into(
@@ -217,9 +218,10 @@ fn unpack_into(
     tree: &Tree,
     scratch: &Path,
     room: Room,
+    like: &Digest,
 ) -> Result<(Digest, Sums), LayerError> {
     let max = room.max;
-    unpack_at_most(source, tree, scratch, room).map_err(|error| {
+    unpack_at_most(source, tree, scratch, room, like).map_err(|error| {
         let beyond = matches!(&error, LayerError::Tar(TarError::Read(e))
             if e.kind() == io::ErrorKind::FileTooLarge);
         if beyond { LayerError::TooLarge { max } } else { error }
@@ -231,10 +233,11 @@ fn unpack_at_most(
     tree: &Tree,
     scratch: &Path,
     room: Room,
+    like: &Digest,
 ) -> Result<(Digest, Sums), LayerError> {
     let max = room.max;
     let read = |e| LayerError::Tar(TarError::Read(e));
-    let plain = HashReader::beside(Unpacked::new(source, scratch).map_err(read)?, max);
+    let plain = HashReader::beside(Unpacked::new(source, scratch).map_err(read)?, max, like);
     let mut archive = Archive::new(plain);
     let folders = Folders::new(scratch).map_err(|e| failed(b".", e))?;
     let mut layer =

@@ -85,7 +85,8 @@ const fn room(max: u64) -> Room {
 fn apply(scratch: &Scratch, resolver: Resolver, items: &[Item<'_>]) -> Result<(), LayerError> {
     let bytes = stream(items);
     let tree = Tree::with(&scratch.root(), resolver).map_err(|e| failed(b".", e.into()))?;
-    let (diff_id, sums) = unpack_into(&bytes[..], &tree, &scratch.0, room(1 << 30))?;
+    let (diff_id, sums) =
+        unpack_into(&bytes[..], &tree, &scratch.0, room(1 << 30), &Digest::of(b""))?;
     assert_eq!((diff_id, sums.bytes), (Digest::of(&bytes), bytes.len() as u64));
     scratch.assert_shape(sums);
     Ok(())
@@ -222,7 +223,7 @@ fn the_bytes_of_a_layer_have_a_bound() {
     let scratch = Scratch::new("bounds");
     let bytes = stream(&[File("a", "four"), File("b", "more")]);
     let tree = Tree::open(&scratch.root()).unwrap();
-    let result = unpack_into(&bytes[..], &tree, &scratch.0, room(1000));
+    let result = unpack_into(&bytes[..], &tree, &scratch.0, room(1000), &Digest::of(b""));
     assert!(matches!(result, Err(LayerError::TooLarge { max: 1000 })), "{result:?}");
     scratch.assert_untouched();
 }
@@ -233,7 +234,7 @@ fn unpacking_stops_while_enough_is_free() {
     let bytes = stream(&[File("a", "four")]);
     let tree = Tree::open(&scratch.root()).unwrap();
     let room = Room { max: 1 << 20, min_free: u64::MAX };
-    let error = unpack_into(&bytes[..], &tree, &scratch.0, room).unwrap_err();
+    let error = unpack_into(&bytes[..], &tree, &scratch.0, room, &Digest::of(b"")).unwrap_err();
     assert!(matches!(error, LayerError::NoRoom) && error.is_of_storage(), "{error:?}");
     assert_eq!(fs::read_dir(scratch.root()).unwrap().count(), 0);
 }

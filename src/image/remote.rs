@@ -85,7 +85,7 @@ fn pull_from(
         (Some(digest), _) => verified(registry, digest)?,
         (None, tag) => registry.manifest(tag.unwrap_or("latest"))?,
     };
-    let target = Digest::of(&bytes);
+    let target = image.digest().cloned().unwrap_or_else(|| Digest::of(&bytes));
     let document = Document::parse(&bytes).map_err(PullError::Manifest)?;
     document.check_type(&media_type).map_err(PullError::Manifest)?;
     let (mut bytes, mut document, mut depth) = (bytes, document, 0);
@@ -113,7 +113,7 @@ fn pull_from(
         }
     }
     // Before the layers: what an image still lacks is how a pull is told that will go on.
-    let id = install.keep(&bytes, &config)?;
+    let id = install.keep(&manifest, &bytes, &config)?;
     layers(registry, jobs, root, install)?;
     install.name(&image.canonical(), target, &Digest::of(&bytes), &id)?;
     Ok(Digest::of(&bytes))
