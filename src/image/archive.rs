@@ -125,8 +125,12 @@ impl<'a> Spool<'a> {
         let index = std::fs::read(&path).map_err(failed)?;
         let (digest, size) = (Digest::of(&index), index.len() as u64);
         members.insert("index.json".to_owned(), Member::File { path, digest, size });
-        let other = std::fs::read_dir(folder.join("blobs/sha512")).into_iter().flatten();
-        let blobs = std::fs::read_dir(folder.join("blobs/sha256")).map_err(failed)?.chain(other);
+        let blobs = |algorithm| std::fs::read_dir(folder.join("blobs").join(algorithm));
+        let (short, long) = match (blobs("sha256"), blobs("sha512")) {
+            (Err(e), Err(_)) => return Err(failed(e)),
+            (short, long) => (short.into_iter().flatten(), long.into_iter().flatten()),
+        };
+        let blobs = short.chain(long);
         for entry in blobs {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
