@@ -135,6 +135,21 @@ impl<'de> Value<'de> {
     }
 }
 
+impl Value<'_> {
+    /// Itself, or a string as a list of one.
+    fn worded(self) -> Self {
+        match self {
+            Self::Text(word) => Self::Word(word),
+            Self::Null
+            | Self::Bool(_)
+            | Self::Number(_)
+            | Self::List(_)
+            | Self::Word(_)
+            | Self::Object(_) => self,
+        }
+    }
+}
+
 /// The field that a key means.
 fn field_of(fields: &'static [&'static str], key: &str) -> Option<&'static str> {
     let exact = fields.iter().find(|field| **field == key);
@@ -200,10 +215,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
             Self::Object(entries) => {
                 for (key, value) in entries {
                     let Some(field) = field_of(fields, &key) else { continue };
-                    let value = match value {
-                        Self::Text(word) if WORDS.contains(&field) => Self::Word(word),
-                        value => value,
-                    };
+                    let value = if WORDS.contains(&field) { value.worded() } else { value };
                     put(&mut found, field, value);
                 }
             }
