@@ -73,7 +73,7 @@ pub struct Config {
     pub join_file: PathBuf,
     /// `seal` and `tpm`: what seals the identity and the tasks.
     pub seal: SealSettings,
-    /// `additional-image-stores`, `image-max-age`, `image-min-free` and `image-quota`.
+    /// `additional-image-stores`, `any-platform`, `image-max-age`, `image-min-free` and `image-quota`.
     pub images: ImageSettings,
     /// `bip`, `bridge`, `default-address-pools`, `fixed-cidr-v6`, `icc`, `ipv6` and `mtu`: the
     /// network of containers.
@@ -160,6 +160,7 @@ pub enum ConfigFault {
 const KEYS: &[&str] = &[
     "additional-image-stores",
     "admission",
+    "any-platform",
     "bip",
     "bridge",
     "cgroup-parent",
@@ -329,7 +330,11 @@ impl Config {
                 policy::set(&mut self.policy, key, value)?;
             }
             "tpm" => self.seal.tpm = folder(key, value)?,
-            "additional-image-stores" | "image-max-age" | "image-min-free" | "image-quota" => {
+            "additional-image-stores"
+            | "any-platform"
+            | "image-max-age"
+            | "image-min-free"
+            | "image-quota" => {
                 images::set(&mut self.images, key, value)?;
             }
             // What KEYS has besides: `bip`, `bridge`, `default-address-pools`, `icc`, `mtu`.
@@ -782,10 +787,9 @@ mod tests {
         ] {
             assert_eq!(fault(text), message);
         }
-        assert!(
-            fault(r#"{"storage-driver": "x"}"#)
-                .contains("allowed are additional-image-stores, admission, bip, bridge, cgroup-")
-        );
+        assert!(fault(r#"{"storage-driver": "x"}"#).contains(
+            "allowed are additional-image-stores, admission, any-platform, bip, bridge, c"
+        ));
     }
 
     #[test]

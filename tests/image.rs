@@ -228,6 +228,8 @@ fn start(store: &Path, platform: Platform, what: What) -> Fetch {
         store: store.to_owned(),
         additional_stores: Vec::new(),
         quota_bytes: None,
+        min_free_bytes: 0,
+        any_platform: false,
         platform,
         what,
     };
@@ -494,4 +496,97 @@ fn a_dropped_fetch_leaves_no_child() {
     connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut &connection, &mut bytes).unwrap();
+}
+
+/// JSON as Go reads it, indexes in an index, digests of SHA-512, and a layer as other writers make
+/// it: all of one image.
+#[test]
+fn an_image_is_loaded_as_other_engines_read_it() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new("go");
+    let long = edgeagent::image::Digest::parse(&format!("sha512:{}", "0".repeat(128))).unwrap();
+    let dir = scratch.path("layout");
+    let blobs = dir.join("blobs/sha512");
+    fs::create_dir_all(&blobs).unwrap();
+    let put = |bytes: &[u8]| {
+        let digest = long.of_same(bytes);
+        fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        format!(r#""Digest":"{digest}","SIZE":{}"#, bytes.len())
+    };
+    let mut layer = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_mode(0o755);
+    header.set_size(512);
+    header.set_path("folder").unwrap();
+    header.as_old_mut().uid = *b"\0\x001750\0\0";
+    header.set_cksum();
+    layer.append(&header, std::io::empty()).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(0o644);
+    header.set_size(3);
+    header.set_cksum();
+    layer.append_data(&mut header, "folder/file", &b"abc"[..]).unwrap();
+    let layer = layer.into_inner().unwrap();
+    let diff_id = long.of_same(&layer);
+    let arch = host_platform().architecture.to_uppercase();
+    let config = format!(
+        r#"{{"OS":"linux","Architecture":"{arch}","history":null,"config":{{"user":"1000",
+        "cmd":"/bin/x","Env":null,"Labels":{{"a":null}},"user":null}},
+        "RootFS":{{"Diff_IDs":["{diff_id}"]}}}}"#
+    );
+    let manifest = format!(
+        r#"{{"SchemaVersion":2,"manifests":null,"annotations":null,"Config":{{{}}},
+        "layers":[],"LAYERS":[{{{}}}]}}"#,
+        put(config.as_bytes()),
+        put(&layer)
+    );
+    let mut inner = put(manifest.as_bytes());
+    for _ in 0..2 {
+        let index = format!(r#"{{"schemaVersion":2,"Manifests":[{{{inner},"platform":null}}]}}"#);
+        inner = put(index.as_bytes());
+    }
+    fs::write(
+        dir.join("index.json"),
+        format!(
+            r#"{{"schemaVersion":2,"manifests":[{{{inner},
+            "ANNOTATIONS":{{"org.opencontainers.image.ref.name":"a/go:1"}}}}]}}"#
+        ),
+    )
+    .unwrap();
+    let tar = scratch.path("image.tar");
+    run("tar", &["-C", dir.to_str().unwrap(), "-cf", tar.to_str().unwrap(), "."]);
+    for (n, archive) in [dir, tar.clone()].into_iter().enumerate() {
+        let store = scratch.path(&format!("store{n}"));
+        assert_done(finish(start(&store, host_platform(), What::Load { archive })));
+        let store = Store::open(&store).unwrap();
+        let image = store.find(&Reference::parse("a/go:1").unwrap()).unwrap().unwrap();
+        assert_eq!(image.config.user, "1000");
+        assert_eq!(image.config.cmd.unwrap(), ["/bin/x"]);
+        assert!(image.id.starts_with("sha512:"), "{}", image.id);
+        let id = Reference::parse(&image.id).unwrap();
+        assert!(store.find(&id).unwrap().is_some(), "found by its id");
+        assert_eq!(fs::read(image.layers[0].join("folder/file")).unwrap(), b"abc");
+        let folder = fs::metadata(image.layers[0].join("folder")).unwrap();
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&folder), 1000);
+    }
+    // A packing that is not read is named.
+    run("xz", &["-k", tar.to_str().unwrap()]);
+    let archive = scratch.path("image.tar.xz");
+    let event = finish(start(&scratch.path("xz"), host_platform(), What::Load { archive }));
+    assert_failed(&event, FetchFailure::Invalid, "packed with xz, which is not read");
+    // One byte off, and no digest of SHA-512 fits.
+    let name = blobs_of(&scratch, diff_id.hex());
+    let mut bytes = fs::read(&name).unwrap();
+    bytes[600] ^= 1;
+    fs::write(&name, bytes).unwrap();
+    let archive = scratch.path("layout");
+    let event = finish(start(&scratch.path("bad"), host_platform(), What::Load { archive }));
+    assert!(matches!(event, FetchEvent::Failed { kind: FetchFailure::Invalid, .. }), "{event:?}");
+}
+
+fn blobs_of(scratch: &Scratch, hex: &str) -> PathBuf {
+    scratch.path("layout").join("blobs/sha512").join(hex)
 }

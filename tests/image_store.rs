@@ -70,6 +70,8 @@ fn request(store: &Path, archive: &Path) -> FetchRequest {
         store: store.to_owned(),
         additional_stores: Vec::new(),
         quota_bytes: None,
+        min_free_bytes: 0,
+        any_platform: false,
         platform: host_platform(),
         what: What::Load { archive: archive.to_owned() },
     }

@@ -99,6 +99,8 @@ fn load(config: &Config, input: &Path) -> Result<(), Failure> {
         store: config.data_root.join("images"),
         additional_stores: config.images.additional_stores.clone(),
         quota_bytes: config.images.quota_bytes,
+        min_free_bytes: config.images.min_free_bytes,
+        any_platform: config.images.any_platform,
         platform: image::host_platform(),
         what: What::Load { archive },
     })

@@ -16,6 +16,11 @@ pub(super) fn set(settings: &mut ImageSettings, key: &str, value: Json) -> Resul
         settings.additional_stores = folders.into_iter().map(PathBuf::from).collect();
         return Ok(());
     }
+    if key == "any-platform" {
+        let Json::Bool(any) = value else { return Err(bad(key, "true or false")) };
+        settings.any_platform = any;
+        return Ok(());
+    }
     let text = text(&value);
     if key == "image-max-age" {
         let age = text.and_then(age).ok_or_else(|| bad(key, AGE))?;
@@ -55,11 +60,12 @@ mod tests {
         let default = ImageSettings::default();
         assert_eq!(default.max_age, Some(Duration::from_secs(30 * 86400)));
         let all = r#"{"additional-image-stores": ["/usr/share/a", "/b"], "image-max-age": "12h",
-            "image-min-free": "1g", "image-quota": "2g"}"#;
+            "image-min-free": "1g", "image-quota": "2g", "any-platform": true}"#;
         let settings = ImageSettings {
             additional_stores: vec!["/usr/share/a".into(), "/b".into()],
             max_age: Some(Duration::from_secs(12 * 3600)),
             min_free_bytes: 1 << 30,
+            any_platform: true,
             quota_bytes: Some(2 << 30),
         };
         assert_eq!(parse(all).unwrap(), settings);
@@ -72,6 +78,7 @@ mod tests {
             r#"{"image-max-age": "-1d"}"#,
             r#"{"image-min-free": "10%"}"#,
             r#"{"image-quota": 5}"#,
+            r#"{"any-platform": "yes"}"#,
             r#"{"additional-image-stores": ["relative"]}"#,
             r#"{"additional-image-stores": "/a"}"#,
         ] {

@@ -18,7 +18,7 @@ use super::{
     child::{Install, verify},
     digest::{Digest, HashReader},
     layer::LayerError,
-    manifest::{Descriptor, Document, Index, IndexEntry, Manifest, ManifestError},
+    manifest::{Descriptor, Document, INDEX_DEPTH_MAX, Index, IndexEntry, Manifest, ManifestError},
     packing::Unpacked,
     pull::PullError,
     reference::Reference,
@@ -125,7 +125,13 @@ impl<'a> Spool<'a> {
         let index = std::fs::read(&path).map_err(failed)?;
         let (digest, size) = (Digest::of(&index), index.len() as u64);
         members.insert("index.json".to_owned(), Member::File { path, digest, size });
-        for entry in std::fs::read_dir(folder.join("blobs/sha256")).map_err(failed)? {
+        let blobs = |algorithm| std::fs::read_dir(folder.join("blobs").join(algorithm));
+        let (short, long) = match (blobs("sha256"), blobs("sha512")) {
+            (Err(e), Err(_)) => return Err(failed(e)),
+            (short, long) => (short.into_iter().flatten(), long.into_iter().flatten()),
+        };
+        let blobs = short.chain(long);
+        for entry in blobs {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let Some(digest) = name.to_str().and_then(|name| Digest::from_hex(name).ok()) else {
@@ -184,7 +190,7 @@ impl<'a> Spool<'a> {
 
     fn docker(&self, install: &mut Install<'_>) -> Result<(Vec<String>, Digest), PullError> {
         let json = self.small("manifest.json", MANIFEST_MAX_BYTES)?;
-        let images: Vec<SavedImage> = serde_json::from_slice(&json)
+        let images: Vec<SavedImage> = super::json::from_slice(&json)
             .map_err(|e| PullError::Manifest(ManifestError::Json(e)))?;
         if INDEX_ENTRIES_MAX < images.len() {
             return Err(too_many(images.len(), INDEX_ENTRIES_MAX));
@@ -255,17 +261,18 @@ impl<'a> Spool<'a> {
         &self,
         index: &Index,
         install: &Install<'_>,
-        depth: u32,
+        depth: usize,
     ) -> Result<(Vec<u8>, Manifest), PullError> {
-        let chosen = index.choose(install.platform).map_err(PullError::Manifest)?;
+        let chosen = install.choose(index)?;
         let digest = &chosen.manifest.digest;
         let bytes = self.small(&blob_name(digest), MANIFEST_MAX_BYTES)?;
         verify(digest, &bytes)?;
         match Document::parse(&bytes).map_err(PullError::Manifest)? {
             Document::Manifest(manifest) => Ok((bytes, manifest)),
-            // The index of an archive may name the index of an image, no deeper.
-            Document::Index(inner) if depth == 0 => self.choose(&inner, install, depth + 1),
-            Document::Index(_) => Err(PullError::Manifest(ManifestError::Ambiguous)),
+            Document::Index(inner) if depth + 1 < INDEX_DEPTH_MAX => {
+                self.choose(&inner, install, depth + 1)
+            }
+            Document::Index(_) => Err(PullError::Manifest(ManifestError::TooDeep)),
         }
     }
 
@@ -311,10 +318,13 @@ impl<'a> Spool<'a> {
             })
             .collect();
         install.image(bytes, manifest, config, &mut |layer| {
-            let path =
-                by_digest.get(&layer.digest).ok_or_else(|| missing(&blob_name(&layer.digest)))?;
+            // Copies are known by their SHA-256; what has another digest is there by its name.
+            let path = match by_digest.get(&layer.digest) {
+                Some(path) => *path,
+                None => self.file(&blob_name(&layer.digest))?.0,
+            };
             let file = File::open(path)
-                .map_err(|source| PullError::Archive { path: (*path).clone(), source })?;
+                .map_err(|source| PullError::Archive { path: path.clone(), source })?;
             Ok(Box::new(file))
         })
     }
@@ -342,7 +352,7 @@ impl<'a> Spool<'a> {
 }
 
 fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
 fn missing(what: &str) -> PullError {

@@ -23,8 +23,8 @@ use super::{
     auth::Credentials,
     blob::Flow,
     digest::{Digest, HashReader},
-    layer::{LayerError, unpack},
-    manifest::{Configuration, Descriptor, Manifest},
+    layer::{LayerError, Room, unpack},
+    manifest::{Configuration, Descriptor, Index, IndexEntry, Manifest, ManifestError},
     protocol::{FetchEvent, FetchFailure, FetchRequest, What, read_request, write_event},
     pull::PullError,
     reference::Reference,
@@ -85,6 +85,8 @@ fn run(request: &FetchRequest, out: &mut dyn Write) -> Result<(Vec<String>, Dige
         flow: Arc::new(Flow::new(rate)),
         told: Duration::ZERO,
         quota: request.quota_bytes,
+        min_free: request.min_free_bytes,
+        any_platform: request.any_platform,
         loaded: matches!(request.what, What::Load { .. }),
         out,
     };
@@ -131,7 +133,7 @@ fn preloaded(
 
 /// Fails unless `bytes` have this digest.
 pub(super) fn verify(expected: &Digest, bytes: &[u8]) -> Result<(), PullError> {
-    let found = Digest::of(bytes);
+    let found = expected.of_same(bytes);
     if found == *expected {
         Ok(())
     } else {
@@ -156,7 +158,9 @@ fn blame(error: LayerError, store: &Store) -> PullError {
         | LayerError::Whiteout { .. }
         | LayerError::TooMany
         | LayerError::TooDeep { .. }
-        | LayerError::TooLarge { .. } => PullError::Layer(error),
+        | LayerError::TooLarge { .. }
+        | LayerError::Attribute { .. }
+        | LayerError::NoRoom => PullError::Layer(error),
     }
 }
 
@@ -171,6 +175,9 @@ pub(super) struct Install<'a> {
     /// When progress was last told, from the start of the flow.
     told: Duration,
     quota: Option<u64>,
+    min_free: u64,
+    /// The owner lets images for other platforms in.
+    any_platform: bool,
     loaded: bool,
     out: &'a mut dyn Write,
 }
@@ -194,7 +201,14 @@ impl Install<'_> {
                 self.publish(unpacked, diff_id)?;
             }
         }
-        self.keep(manifest_bytes, config_bytes)
+        self.keep(manifest, manifest_bytes, config_bytes)
+    }
+
+    /// The image of an index that runs here; with `any-platform` else the first.
+    pub(super) fn choose<'i>(&self, index: &'i Index) -> Result<&'i IndexEntry, PullError> {
+        let first = || index.entries.first().filter(|_| self.any_platform);
+        let chosen = index.choose(self.platform);
+        chosen.or_else(|e| first().ok_or(e)).map_err(PullError::Manifest)
     }
 
     /// Verifies the configuration of an image, and that it runs here.
@@ -205,17 +219,24 @@ impl Install<'_> {
     ) -> Result<Configuration, PullError> {
         verify(&manifest.config.digest, config_bytes)?;
         let config = Configuration::parse(config_bytes).map_err(PullError::Manifest)?;
-        config.check(manifest, self.platform).map_err(PullError::Manifest)?;
+        match config.check(manifest, self.platform) {
+            Err(ManifestError::Platform { found, host }) if self.any_platform => {
+                log::warn!("image says that it is {found}, and is taken for {host} (any-platform)");
+            }
+            result => result.map_err(PullError::Manifest)?,
+        }
         Ok(config)
     }
 
     /// Stores what an image has besides layers. Returns the image id.
     pub(super) fn keep(
         &self,
+        manifest: &Manifest,
         manifest_bytes: &[u8],
         config_bytes: &[u8],
     ) -> Result<Digest, PullError> {
-        let id = self.store.publish_blob(config_bytes).map_err(PullError::Store)?;
+        let id = manifest.config.digest.clone();
+        self.store.publish_as(&id, config_bytes).map_err(PullError::Store)?;
         self.store.publish_blob(manifest_bytes).map_err(PullError::Store)?;
         Ok(id)
     }
@@ -283,9 +304,11 @@ impl Install<'_> {
         diff_id: &Digest,
         stream: &mut dyn Read,
     ) -> Result<Sums, PullError> {
+        let room = Room { max, min_free: self.min_free };
         let watched = Watched { inner: stream, install: self };
-        let mut packed = HashReader::new(watched, layer.size.min(LAYER_MAX_PACKED_BYTES));
-        let (found_diff_id, sums) = unpack(&mut packed, tree, max)
+        let mut packed =
+            HashReader::like(watched, layer.size.min(LAYER_MAX_PACKED_BYTES), &layer.digest);
+        let (found_diff_id, sums) = unpack(&mut packed, tree, room, diff_id)
             .and_then(|unpacked| {
                 let read = |e| LayerError::Tar(TarError::Read(e));
                 packed.drain().map_err(read).map(|()| unpacked)

@@ -20,7 +20,7 @@ use flate2::Crc;
 use rustix::{
     fs::{
         AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-        fsetxattr, futimens, linkat, makedev, mknodat, symlinkat, unlinkat, utimensat,
+        fsetxattr, fstatvfs, futimens, linkat, makedev, mknodat, symlinkat, unlinkat, utimensat,
     },
     io::Errno,
 };
@@ -36,6 +36,13 @@ use super::{
 use crate::limits::{
     LAYER_DEPTH_MAX, LAYER_DIRS_MAX_BYTES, LAYER_ENTRIES_MAX, LAYER_WRITE_BACK_BYTES,
 };
+
+/// Bytes for which a file system has one inode (mke2fs(8), `inode_ratio`): so many inodes stay free
+/// beside the bytes.
+const BYTES_PER_INODE: u64 = 16 << 10;
+
+/// Free room is looked at after so many entries.
+const ROOM_ENTRIES: u64 = 256;
 
 /// What a folder's record has besides its path: seconds, nanoseconds, length.
 const RECORD_BYTES: usize = 16;
@@ -73,6 +80,17 @@ pub(super) enum LayerError {
         /// The bound.
         max: u64,
     },
+    /// An extended attribute that the file system has no room for in one file.
+    Attribute {
+        /// The path, made printable.
+        path: String,
+        /// The attribute's name, made printable.
+        name: String,
+        /// Its length in bytes.
+        bytes: usize,
+    },
+    /// Less would be free than `image-min-free` wants.
+    NoRoom,
     /// The kernel refused to make an entry.
     Entry {
         /// The path, made printable.
@@ -86,7 +104,17 @@ impl LayerError {
     /// Whether the disk is to blame. Otherwise it is the archive, whose names, links and attributes
     /// no kernel takes.
     pub(super) fn is_of_storage(&self) -> bool {
-        let Self::Entry { source, .. } = self else { return false };
+        let source = match self {
+            Self::Entry { source, .. } => source,
+            Self::NoRoom => return true,
+            Self::Tar(_)
+            | Self::Escape { .. }
+            | Self::Whiteout { .. }
+            | Self::TooMany
+            | Self::TooDeep { .. }
+            | Self::TooLarge { .. }
+            | Self::Attribute { .. } => return false,
+        };
         !matches!(
             Errno::from_io_error(source),
             Some(
@@ -120,6 +148,15 @@ impl fmt::Display for LayerError {
             Self::TooLarge { max } => {
                 write!(f, "layer has more than {max} bytes unpacked, too many for its size")
             }
+            Self::Attribute { path, name, bytes } => write!(
+                f,
+                "layer entry {path} has an extended attribute {name} of {bytes} bytes, more than \
+                 the file system of data-root takes; make the image without it"
+            ),
+            Self::NoRoom => f.write_str(
+                "no space left for images: less bytes or inodes would be free than image-min-free \
+                 keeps; free some with `edgeagent image prune`, or lower it",
+            ),
             Self::Entry { path, .. } => write!(f, "layer entry can not be written: {path}"),
         }
     }
@@ -134,33 +171,57 @@ impl core::error::Error for LayerError {
             | Self::Whiteout { .. }
             | Self::TooMany
             | Self::TooDeep { .. }
-            | Self::TooLarge { .. } => None,
+            | Self::TooLarge { .. }
+            | Self::Attribute { .. }
+            | Self::NoRoom => None,
         }
     }
 }
 
-/// Unpacks `source`, packed or not, into the empty folder `path`; at most `max` bytes. What does
+/// What a layer may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Most bytes.
+    pub(super) max: u64,
+    /// Bytes that stay free on the file system, and inodes in proportion.
+    pub(super) min_free: u64,
+}
+
+impl Room {
+    /// Fails when less is free. File systems without a number of inodes bound only bytes.
+    fn check(self, folder: BorrowedFd<'_>) -> Result<(), LayerError> {
+        let stat = fstatvfs(folder).map_err(|e| failed(b".", e.into()))?;
+        let bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let inodes = stat.f_files != 0 && stat.f_favail < self.min_free / BYTES_PER_INODE;
+        if bytes < self.min_free || inodes { Err(LayerError::NoRoom) } else { Ok(()) }
+    }
+}
+
+/// Unpacks `source`, packed or not, into the empty folder `path`, within `room`. What does
 /// not fit into memory meanwhile is in the folder above.
-/// Returns the diff id and the sums of what is there now.
+/// Returns the diff id, by the algorithm of `like`, and the sums of what is there now.
 ///
 /// # Errors
 /// [`LayerError`]; the folder holds a part of the layer then.
 pub(super) fn unpack(
     source: impl Read,
     path: &Path,
-    max: u64,
+    room: Room,
+    like: &Digest,
 ) -> Result<(Digest, Sums), LayerError> {
     let tree = Tree::open(path).map_err(|e| failed(b".", e.into()))?;
-    unpack_into(source, &tree, path.parent().unwrap_or(path), max)
+    unpack_into(source, &tree, path.parent().unwrap_or(path), room, like)
 }
 
 fn unpack_into(
     source: impl Read,
     tree: &Tree,
     scratch: &Path,
-    max: u64,
+    room: Room,
+    like: &Digest,
 ) -> Result<(Digest, Sums), LayerError> {
-    unpack_at_most(source, tree, scratch, max).map_err(|error| {
+    let max = room.max;
+    unpack_at_most(source, tree, scratch, room, like).map_err(|error| {
         let beyond = matches!(&error, LayerError::Tar(TarError::Read(e))
             if e.kind() == io::ErrorKind::FileTooLarge);
         if beyond { LayerError::TooLarge { max } } else { error }
@@ -171,17 +232,23 @@ fn unpack_at_most(
     source: impl Read,
     tree: &Tree,
     scratch: &Path,
-    max: u64,
+    room: Room,
+    like: &Digest,
 ) -> Result<(Digest, Sums), LayerError> {
+    let max = room.max;
     let read = |e| LayerError::Tar(TarError::Read(e));
-    let plain = HashReader::beside(Unpacked::new(source, scratch).map_err(read)?, max);
+    let plain = HashReader::beside(Unpacked::new(source, scratch).map_err(read)?, max, like);
     let mut archive = Archive::new(plain);
     let folders = Folders::new(scratch).map_err(|e| failed(b".", e))?;
-    let mut layer = Layer { tree, here: None, folders, content: Some(0), bytes: 0 };
-    let mut count = 0;
+    let mut layer =
+        Layer { tree, room, here: None, folders, content: Some(0), bytes: 0, made: 0, seen: 0 };
     while let Some(entry) = archive.next_entry().map_err(LayerError::Tar)? {
-        count += 1;
-        if LAYER_ENTRIES_MAX < count {
+        layer.made += 1;
+        if layer.seen <= layer.made {
+            room.check(tree.root())?;
+            layer.seen = layer.made.saturating_add(ROOM_ENTRIES);
+        }
+        if LAYER_ENTRIES_MAX < layer.made {
             return Err(LayerError::TooMany);
         }
         layer.bytes = layer.bytes.saturating_add(entry.size);
@@ -218,11 +285,27 @@ struct Layer<'a> {
     content: Option<u64>,
     /// Bytes of files so far.
     bytes: u64,
+    /// Entries so far, and folders above them that had none.
+    made: u64,
+    /// How many entries there are when free room is looked at next.
+    seen: u64,
+    room: Room,
 }
 
 impl Layer<'_> {
     fn apply(&mut self, entry: &Entry, content: &mut impl Read) -> Result<(), LayerError> {
+        // What has no name makes nothing.
+        if entry.path.is_empty() {
+            return Ok(());
+        }
         let names = clean(&entry.path)?;
+        // In copy mode whiteouts are files, and what is below one would be a path through it.
+        let is_mark = |name: &&[u8]| name.starts_with(WHITEOUT);
+        let parents = names.split_last().map(|(_, parents)| parents).unwrap_or_default();
+        let aufs = names.first().is_some_and(|first| first.starts_with(b".wh..wh."));
+        if !aufs && parents.iter().any(is_mark) {
+            return Err(LayerError::Whiteout { path: printable(&entry.path) });
+        }
         if LAYER_DEPTH_MAX < names.len() {
             return Err(LayerError::TooDeep { path: printable(&entry.path) });
         }
@@ -235,24 +318,24 @@ impl Layer<'_> {
         };
         let fail = |e: Errno| failed(&entry.path, e.into());
         if *name == OPAQUE {
-            let parent = self.tree.folder_or_make(parents).map_err(fail)?;
+            let parent = self.tree.folder_or_make(parents, &mut self.made).map_err(fail)?;
             return set_opaque(parent.as_fd()).map_err(fail);
         }
         // Bookkeeping of AUFS.
-        if names.first().is_some_and(|first| first.starts_with(b".wh..wh.")) {
+        if aufs {
             return Ok(());
         }
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
             if matches!(hidden, b"" | b"." | b"..") {
                 return Err(LayerError::Whiteout { path: printable(&entry.path) });
             }
-            let parent = self.tree.folder_or_make(parents).map_err(fail)?;
+            let parent = self.tree.folder_or_make(parents, &mut self.made).map_err(fail)?;
             return hide(parent.as_fd(), hidden).map_err(fail);
         }
         let path = parents.join(&b'/');
         let parent = match self.here.take() {
             Some((here, parent)) if here == path => parent,
-            Some(_) | None => self.tree.folder_or_make(parents).map_err(fail)?,
+            Some(_) | None => self.tree.folder_or_make(parents, &mut self.made).map_err(fail)?,
         };
         let replaced = self.make(entry, parent.as_fd(), name, content)?;
         if !replaced {
@@ -268,7 +351,7 @@ impl Layer<'_> {
         let fail = |e: Errno| failed(&entry.path, e.into());
         let here = self.tree.folder(&[]).map_err(fail)?;
         let folder = Tree::open_folder(here.as_fd(), b".").map_err(fail)?;
-        attributes(&folder, entry).map_err(fail)?;
+        attributes(&folder, entry)?;
         self.remember(&[], entry)
     }
 
@@ -338,7 +421,7 @@ impl Layer<'_> {
                 if found == Some(Found::Whiteout) {
                     mark_opaque(&folder).map_err(fail)?;
                 }
-                attributes(&folder, entry).map_err(fail)
+                attributes(&folder, entry)
             }
             EntryKind::Symlink => symlinkat(&entry.link[..], parent, name)
                 .and_then(|()| {
@@ -365,11 +448,10 @@ impl Layer<'_> {
         entry: &Entry,
         content: &mut impl Read,
     ) -> Result<(), LayerError> {
-        let sum = copy(content, &mut file, entry)?;
+        let sum = copy(content, &mut file, entry, self.room)?;
         self.content = self.content.map(|content| content.wrapping_add(sum));
-        attributes(&file, entry)
-            .and_then(|()| futimens(&file, &times(entry.mtime)))
-            .map_err(|e| failed(&entry.path, e.into()))
+        attributes(&file, entry)?;
+        futimens(&file, &times(entry.mtime)).map_err(|e| failed(&entry.path, e.into()))
     }
 
     /// Sets the times of folders that are still folders.
@@ -441,19 +523,33 @@ fn next_folder(records: &mut impl BufRead) -> io::Result<Option<Record>> {
 }
 
 /// Owner before mode, for a change of owner clears set-id bits and capabilities.
-fn attributes(file: &File, entry: &Entry) -> Result<(), Errno> {
-    rustix::fs::fchown(file, uid(entry), gid(entry))?;
-    rustix::fs::fchmod(file, mode(entry))?;
+fn attributes(file: &File, entry: &Entry) -> Result<(), LayerError> {
+    rustix::fs::fchown(file, uid(entry), gid(entry))
+        .and_then(|()| rustix::fs::fchmod(file, mode(entry)))
+        .map_err(|e| failed(&entry.path, e.into()))?;
     for (name, value) in &entry.xattrs {
         if is_kept(name) {
             match fsetxattr(file, &name[..], value, XattrFlags::empty()) {
                 // moby `pkg/archive/archive.go`, `createTarFile`.
-                Err(Errno::NOTSUP) => {}
-                result => result?,
+                Ok(()) | Err(Errno::NOTSUP) => {}
+                // A file has room for so many; the disk may have plenty.
+                Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) if !is_full(file) => {
+                    return Err(LayerError::Attribute {
+                        path: printable(&entry.path),
+                        name: printable(name),
+                        bytes: value.len(),
+                    });
+                }
+                Err(e) => return Err(failed(&entry.path, e.into())),
             }
         }
     }
     Ok(())
+}
+
+/// Whether the file system has no block left.
+fn is_full(file: &File) -> bool {
+    fstatvfs(file).is_ok_and(|stat| stat.f_bavail == 0)
 }
 
 fn is_kept(name: &[u8]) -> bool {
@@ -524,7 +620,12 @@ fn clear_folder(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
 }
 
 /// Writes a file's content; gives its part of the layer's sum.
-fn copy(content: &mut impl Read, file: &mut File, entry: &Entry) -> Result<u64, LayerError> {
+fn copy(
+    content: &mut impl Read,
+    file: &mut File,
+    entry: &Entry,
+    room: Room,
+) -> Result<u64, LayerError> {
     let whole = [(0, entry.size)];
     let mut buffer = [0; 32 << 10];
     let (mut crc, mut at, mut waiting) = (Crc::new(), 0, 0);
@@ -550,6 +651,7 @@ fn copy(content: &mut impl Read, file: &mut File, entry: &Entry) -> Result<u64, 
             if LAYER_WRITE_BACK_BYTES <= waiting {
                 waiting = 0;
                 crate::sys::start_write_back(&*file);
+                room.check(file.as_fd())?;
             }
         }
         at = offset.saturating_add(*length);
@@ -596,12 +698,13 @@ const fn mode(entry: &Entry) -> Mode {
     Mode::from_bits_truncate(entry.mode)
 }
 
+/// None leaves it as it is, as -1 does for the kernel.
 fn uid(entry: &Entry) -> Option<Uid> {
-    Some(Uid::from_raw(entry.uid))
+    (entry.uid != u32::MAX).then(|| Uid::from_raw(entry.uid))
 }
 
 fn gid(entry: &Entry) -> Option<Gid> {
-    Some(Gid::from_raw(entry.gid))
+    (entry.gid != u32::MAX).then(|| Gid::from_raw(entry.gid))
 }
 
 fn printable(path: &[u8]) -> String {

@@ -78,10 +78,15 @@ fn stream(items: &[Item<'_>]) -> Vec<u8> {
     bytes
 }
 
+const fn room(max: u64) -> Room {
+    Room { max, min_free: 0 }
+}
+
 fn apply(scratch: &Scratch, resolver: Resolver, items: &[Item<'_>]) -> Result<(), LayerError> {
     let bytes = stream(items);
     let tree = Tree::with(&scratch.root(), resolver).map_err(|e| failed(b".", e.into()))?;
-    let (diff_id, sums) = unpack_into(&bytes[..], &tree, &scratch.0, 1 << 30)?;
+    let (diff_id, sums) =
+        unpack_into(&bytes[..], &tree, &scratch.0, room(1 << 30), &Digest::of(b""))?;
     assert_eq!((diff_id, sums.bytes), (Digest::of(&bytes), bytes.len() as u64));
     scratch.assert_shape(sums);
     Ok(())
@@ -218,9 +223,43 @@ fn the_bytes_of_a_layer_have_a_bound() {
     let scratch = Scratch::new("bounds");
     let bytes = stream(&[File("a", "four"), File("b", "more")]);
     let tree = Tree::open(&scratch.root()).unwrap();
-    let result = unpack_into(&bytes[..], &tree, &scratch.0, 1000);
+    let result = unpack_into(&bytes[..], &tree, &scratch.0, room(1000), &Digest::of(b""));
     assert!(matches!(result, Err(LayerError::TooLarge { max: 1000 })), "{result:?}");
     scratch.assert_untouched();
+}
+
+#[test]
+fn unpacking_stops_while_enough_is_free() {
+    let scratch = Scratch::new("free");
+    let bytes = stream(&[File("a", "four")]);
+    let tree = Tree::open(&scratch.root()).unwrap();
+    let room = Room { max: 1 << 20, min_free: u64::MAX };
+    let error = unpack_into(&bytes[..], &tree, &scratch.0, room, &Digest::of(b"")).unwrap_err();
+    assert!(matches!(error, LayerError::NoRoom) && error.is_of_storage(), "{error:?}");
+    assert_eq!(fs::read_dir(scratch.root()).unwrap().count(), 0);
+}
+
+#[test]
+fn folders_that_no_entry_names_count() {
+    let scratch = Scratch::new("implied");
+    let tree = Tree::open(&scratch.root()).unwrap();
+    let mut made = 0;
+    for (path, want) in [(&[&b"a"[..], b"b", b"c"][..], 3), (&[b"a", b"b", b"d"], 4)] {
+        tree.folder_or_make(path, &mut made).unwrap();
+        assert_eq!(made, want);
+    }
+}
+
+#[test]
+fn nothing_is_below_a_whiteout_and_what_has_no_name_makes_nothing() {
+    let scratch = Scratch::new("marks");
+    for path in [".wh.../x", ".wh../x", "a/.wh.b/c", ".wh.x/.wh.y", "a/.wh..wh.x/f", ".wh./x"] {
+        let result = apply(&scratch, Resolver::Openat2, &[File(path, "")]);
+        assert!(matches!(result, Err(LayerError::Whiteout { .. })), "{path} {result:?}");
+    }
+    assert_eq!(fs::read_dir(scratch.root()).unwrap().count(), 0);
+    apply(&scratch, Resolver::Openat2, &[File("", "x"), Folder(""), File("a", "")]).unwrap();
+    assert_eq!(fs::read_dir(scratch.root()).unwrap().count(), 1);
 }
 
 #[test]

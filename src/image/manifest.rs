@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     digest::Digest,
+    json,
     platform::{fitness, platform_name},
 };
 use crate::{
@@ -32,6 +33,20 @@ const MANIFEST_TYPES: [&str; 2] = [
     "application/vnd.oci.image.manifest.v1+json",
 ];
 
+/// What stands for a configuration: the types of the two formats, and what old registries and
+/// clients wrote instead (moby `distribution/registry.go`, `ImageTypes`).
+const CONFIG_TYPES: [&str; 6] = [
+    "application/vnd.docker.container.image.v1+json",
+    "application/vnd.oci.image.config.v1+json",
+    "application/octet-stream",
+    "application/json",
+    "text/html",
+    "",
+];
+
+/// Most indexes that lead to an image, one naming the next. More fail the pull.
+pub(super) const INDEX_DEPTH_MAX: usize = 4;
+
 /// Why a manifest, index or configuration is not used.
 #[derive(Debug)]
 pub enum ManifestError {
@@ -49,6 +64,13 @@ pub enum ManifestError {
     },
     /// It has the fields of a manifest and of an index (CVE-2021-41190).
     Ambiguous,
+    /// Something else than an image, such as a Helm chart.
+    NoImage {
+        /// What it says that it is, at most some characters of it.
+        media_type: String,
+    },
+    /// Indexes in indexes beyond [`INDEX_DEPTH_MAX`].
+    TooDeep,
     /// It is an image of the format that Docker gave up in 2017.
     SchemaOne,
     /// Too many layers or entries.
@@ -88,6 +110,13 @@ impl fmt::Display for ManifestError {
                 write!(f, "image manifest is not what its media type {found:?} says, or no image")
             }
             Self::Ambiguous => f.write_str("image manifest is a manifest and an index at once"),
+            Self::NoImage { media_type } => {
+                write!(f, "is no image: media type {media_type}; name an image instead")
+            }
+            Self::TooDeep => write!(
+                f,
+                "image index leads to more than {INDEX_DEPTH_MAX} others, one within the other"
+            ),
             Self::SchemaOne => {
                 f.write_str("image has the old schema 1 format; push it again with a newer docker")
             }
@@ -111,6 +140,8 @@ impl core::error::Error for ManifestError {
             Self::TooLarge { .. }
             | Self::MediaType { .. }
             | Self::Ambiguous
+            | Self::NoImage { .. }
+            | Self::TooDeep
             | Self::SchemaOne
             | Self::TooMany { .. }
             | Self::LayerCount { .. }
@@ -146,6 +177,7 @@ pub enum Document {
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// Always 2.
+    #[serde(default)]
     pub schema_version: u32,
     /// Its own media type, when it says one.
     #[serde(default)]
@@ -153,6 +185,7 @@ pub struct Manifest {
     /// The configuration.
     pub config: Descriptor,
     /// The layers, at most [`IMAGE_LAYERS_MAX`].
+    #[serde(default)]
     pub layers: Vec<Descriptor>,
 }
 
@@ -182,16 +215,28 @@ struct Probe {
     schema_version: u32,
     #[serde(default)]
     media_type: String,
-    config: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    artifact_type: String,
+    config: Option<RawConfig>,
     layers: Option<serde::de::IgnoredAny>,
     manifests: Option<Vec<RawEntry>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+struct RawConfig {
+    #[serde(default)]
+    media_type: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RawEntry {
-    #[serde(flatten)]
-    manifest: Descriptor,
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    #[serde(default)]
+    size: u64,
     platform: Option<RawPlatform>,
     #[serde(default)]
     annotations: Option<std::collections::BTreeMap<String, String>>,
@@ -222,7 +267,7 @@ impl Document {
         if MANIFEST_MAX_BYTES < bytes.len() {
             return Err(ManifestError::TooLarge { max: MANIFEST_MAX_BYTES });
         }
-        let probe: Probe = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+        let probe: Probe = json::from_slice(bytes).map_err(ManifestError::Json)?;
         let single = probe.config.is_some() || probe.layers.is_some();
         let known = |types: [&str; 2]| {
             probe.media_type.is_empty() || types.contains(&probe.media_type.as_str())
@@ -238,8 +283,15 @@ impl Document {
                 Ok(Self::Index(Index { entries }))
             }
             None if single && known(MANIFEST_TYPES) => {
-                let manifest: Manifest =
-                    serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+                let media_type = probe.config.map(|config| config.media_type).unwrap_or_default();
+                let other = !CONFIG_TYPES.contains(&media_type.as_str());
+                if other || !probe.artifact_type.is_empty() {
+                    let says = [probe.artifact_type, media_type];
+                    let says = says.into_iter().find(|text| !text.is_empty());
+                    let media_type = says.unwrap_or_default().chars().take(80).collect();
+                    return Err(ManifestError::NoImage { media_type });
+                }
+                let manifest: Manifest = json::from_slice(bytes).map_err(ManifestError::Json)?;
                 check_count(manifest.layers.len(), IMAGE_LAYERS_MAX)?;
                 Ok(Self::Manifest(manifest))
             }
@@ -275,7 +327,9 @@ impl From<RawEntry> for IndexEntry {
         let name = notes
             .remove("io.containerd.image.name")
             .or_else(|| notes.remove("org.opencontainers.image.ref.name"));
-        Self { manifest: raw.manifest, platform: raw.platform.map(Platform::from), name }
+        let RawEntry { media_type, digest, size, .. } = raw;
+        let manifest = Descriptor { media_type, digest, size };
+        Self { manifest, platform: raw.platform.map(Platform::from), name }
     }
 }
 
@@ -336,10 +390,14 @@ pub struct Configuration {
 
 #[derive(Deserialize)]
 struct RawConfiguration {
-    #[serde(flatten)]
-    platform: RawPlatform,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: String,
     config: Option<ImageConfig>,
-    rootfs: RawRootFs,
+    rootfs: Option<RawRootFs>,
 }
 
 #[derive(Deserialize)]
@@ -356,10 +414,12 @@ impl Configuration {
         if IMAGE_CONFIG_MAX_BYTES < bytes.len() {
             return Err(ManifestError::TooLarge { max: IMAGE_CONFIG_MAX_BYTES });
         }
-        let raw: RawConfiguration = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
-        let diff_ids = raw.rootfs.diff_ids.unwrap_or_default();
+        let raw: RawConfiguration = json::from_slice(bytes).map_err(ManifestError::Json)?;
+        let diff_ids = raw.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
         check_count(diff_ids.len(), IMAGE_LAYERS_MAX)?;
-        Ok(Self { platform: raw.platform.into(), config: raw.config.unwrap_or_default(), diff_ids })
+        let platform =
+            Platform { os: raw.os, architecture: raw.architecture, variant: raw.variant };
+        Ok(Self { platform, config: raw.config.unwrap_or_default(), diff_ids })
     }
 
     /// Checks that this device can run it and that `manifest` has the same number of layers.
@@ -459,10 +519,19 @@ mod tests {
             r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","config":{descriptor},"layers":[]}}"#
         );
         assert!(matches!(parse(lying), Err(ManifestError::MediaType { .. })));
+        // As in Go, so that the digest means the same image everywhere.
         let twice = format!(
-            r#"{{"schemaVersion":2,"config":{descriptor},"layers":[],"layers":[{descriptor}]}}"#
+            r#"{{"schemaVersion":2,"config":{descriptor},"layers":[],"Layers":[{descriptor}]}}"#
         );
-        assert!(matches!(parse(twice), Err(ManifestError::Json(_))));
+        let Document::Manifest(twice) = parse(twice).unwrap() else { panic!("no manifest") };
+        assert_eq!(twice.layers.len(), 1);
+        let hidden = format!(r#"{{"CONFIG":{descriptor},"manifests":[]}}"#);
+        assert!(matches!(parse(hidden), Err(ManifestError::Ambiguous)));
+        for layers in ["", r#","layers":null"#, r#","LAYERS":[]"#] {
+            let text = format!(r#"{{"schemaVersion":2,"config":{descriptor}{layers}}}"#);
+            let Document::Manifest(none) = parse(text).unwrap() else { panic!("no manifest") };
+            assert!(none.layers.is_empty());
+        }
         assert!(matches!(
             parse(r#"{"schemaVersion":1,"fsLayers":[]}"#.into()),
             Err(ManifestError::SchemaOne)
@@ -484,6 +553,31 @@ mod tests {
         let traversal =
             r#"{"schemaVersion":2,"config":{"digest":"sha256:../../x","size":1},"layers":[]}"#;
         assert!(matches!(parse(traversal.into()), Err(ManifestError::Json(_))));
+    }
+
+    #[test]
+    fn what_is_no_image_says_what_it_is() {
+        let d = digest(1);
+        for (config, more, says) in [
+            ("application/vnd.cncf.helm.config.v1+json", "", "helm"),
+            ("application/vnd.oci.empty.v1+json", r#","artifactType":"application/x""#, "n/x"),
+            ("application/vnd.oci.empty.v1+json", "", "oci.empty"),
+            ("application/vnd.docker.plugin.v1+json", "", "plugin"),
+        ] {
+            let text = format!(
+                r#"{{"schemaVersion":2,"config":{{"mediaType":"{config}","digest":"{d}","size":2}},
+                "layers":[]{more}}}"#
+            );
+            let error = Document::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("is no image: media type application/"), "{error}");
+            assert!(error.contains(says), "{error}");
+        }
+        for config in CONFIG_TYPES {
+            let text = format!(
+                r#"{{"schemaVersion":2,"config":{{"mediaType":"{config}","digest":"{d}","size":2}}}}"#
+            );
+            Document::parse(text.as_bytes()).unwrap();
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod entropy;
 mod fetch;
 mod garbage;
 mod http;
+mod json;
 mod layer;
 mod manifest;
 mod packing;

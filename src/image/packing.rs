@@ -14,6 +14,15 @@ use super::zstd::Zstd;
 
 const BUFFER_BYTES: usize = 32 << 10;
 
+/// Packings that are known and not read: how they begin, their name, and what unpacks them.
+const UNREAD: [(&[u8], &str, &str); 5] = [
+    (b"\xfd7zXZ\0", "xz", "xz -d"),
+    (b"BZh", "bzip2", "bzip2 -d"),
+    (b"\x04\x22\x4d\x18", "lz4", "lz4 -d"),
+    (b"\x5d\0\0", "lzma", "xz -d"),
+    (b"PK\x03\x04", "zip", "unzip"),
+];
+
 type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
 /// The plain bytes of a stream that may be packed.
@@ -42,10 +51,20 @@ impl<R: Read> Unpacked<R> {
     /// # Errors
     /// Those of reading it.
     pub(super) fn new(mut source: R, folder: &Path) -> io::Result<Self> {
-        let mut head = Vec::with_capacity(4);
-        source.by_ref().take(4).read_to_end(&mut head)?;
+        let mut head = Vec::with_capacity(6);
+        source.by_ref().take(6).read_to_end(&mut head)?;
         let gzip = head.starts_with(&[0x1f, 0x8b]);
         let zstd = head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || skippable(&head);
+        let unread = UNREAD.iter().find(|(start, ..)| head.starts_with(start));
+        if let Some((_, name, program)) = unread {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "it is packed with {name}, which is not read: unpack it first with \
+                     `{program}`, or pack it with gzip or zstd"
+                ),
+            ));
+        }
         let source = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(head).chain(source));
         Ok(if gzip {
             Self::Gzip(Box::new(MultiGzDecoder::new(source)))
@@ -69,7 +88,7 @@ impl<R: Read> Read for Unpacked<R> {
 
 /// Frames that decoders pass over begin with `5? 2a 4d 18` (RFC 8878 §3.1.2).
 fn skippable(head: &[u8]) -> bool {
-    matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18])
+    matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
 #[cfg(test)]
@@ -116,6 +135,20 @@ mod tests {
         }
         assert_eq!(plain(b"").unwrap(), b"");
         assert_eq!(plain(b"abc").unwrap(), b"abc");
+    }
+
+    #[test]
+    fn a_packing_that_is_not_read_is_named_with_the_remedy() {
+        for (head, name, remedy) in [
+            (&b"\xfd7zXZ\0\0\x04"[..], "packed with xz", "`xz -d`"),
+            (b"BZh91AY&SY", "packed with bzip2", "`bzip2 -d`"),
+            (b"\x04\x22\x4d\x18", "packed with lz4", "`lz4 -d`"),
+            (b"\x5d\0\0\x80\0", "packed with lzma", "`xz -d`"),
+        ] {
+            let error = plain(head).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(remedy), "{error}");
+        }
+        assert_eq!(plain(b"BZ").unwrap(), b"BZ");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which platform this device is, and which images run on it.
 //!
-//! Rules: containerd `platforms/{database,compare}.go`. It does not ask the CPU for its
-//! features: the variants of amd64 above v1 are not chosen.
+//! Rules: containerd `platforms/{database,compare}.go`. The variants of amd64 above v1 are the
+//! levels of the x86-64 psABI, which the CPU's features decide.
 
 use crate::model::Platform;
 
@@ -9,7 +9,43 @@ use crate::model::Platform;
 #[must_use]
 pub fn host_platform() -> Platform {
     let name = rustix::system::uname();
-    platform_of_machine(&name.machine().to_string_lossy())
+    let mut platform = platform_of_machine(&name.machine().to_string_lossy());
+    if platform.architecture == "amd64" {
+        amd64_level().clone_into(&mut platform.variant);
+    }
+    platform
+}
+
+/// The highest level that this CPU has; none for v1 (x86-64 psABI, "Micro-Architecture Levels").
+#[cfg(target_arch = "x86_64")]
+fn amd64_level() -> &'static str {
+    use std::arch::is_x86_feature_detected as has;
+    let v2 = has!("cmpxchg16b") && has!("popcnt") && has!("sse4.2") && has!("ssse3");
+    let v3 = v2
+        && has!("avx2")
+        && has!("bmi1")
+        && has!("bmi2")
+        && has!("f16c")
+        && has!("fma")
+        && has!("lzcnt")
+        && has!("movbe");
+    let v4 = v3
+        && has!("avx512f")
+        && has!("avx512bw")
+        && has!("avx512cd")
+        && has!("avx512dq")
+        && has!("avx512vl");
+    match (v2, v3, v4) {
+        (.., true) => "v4",
+        (_, true, _) => "v3",
+        (true, ..) => "v2",
+        _ => "",
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+const fn amd64_level() -> &'static str {
+    ""
 }
 
 /// The platform of a kernel's machine name; an unknown name stands for itself.
@@ -65,14 +101,20 @@ fn candidates(host: &Platform) -> Vec<Platform> {
     match (host.architecture.as_str(), host.variant.as_str()) {
         ("arm", variant) => arm(variant),
         ("arm64", _) => core::iter::once(host).chain(arm("v8")).collect(),
-        ("amd64", _) => vec![host, platform("386", "")],
+        ("amd64", variant) => {
+            let levels = ["v4", "v3", "v2"].into_iter().skip_while(|v| *v != variant);
+            let levels = levels.chain([""]).map(|v| platform("amd64", v));
+            levels.chain([platform("386", "")]).collect()
+        }
         _ => vec![host],
     }
 }
 
 /// Spelling as in image indexes. An ARM without variant means v7 there.
 fn normal(os: &str, architecture: &str, variant: &str) -> Platform {
-    let (architecture, variant) = match (architecture, variant) {
+    let lower = |text: &str| text.to_ascii_lowercase();
+    let (os, architecture, variant) = (lower(os), lower(architecture), lower(variant));
+    let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
         ("x86_64" | "x86-64" | "amd64", "" | "v1") => ("amd64", ""),
         ("aarch64" | "arm64", "" | "8" | "v8") => ("arm64", ""),
         ("i386", _) => ("386", ""),
@@ -83,7 +125,7 @@ fn normal(os: &str, architecture: &str, variant: &str) -> Platform {
         other => other,
     };
     Platform {
-        os: if os.is_empty() { "linux" } else { os }.to_owned(),
+        os: if os.is_empty() { "linux" } else { &os }.to_owned(),
         architecture: architecture.to_owned(),
         variant: variant.to_owned(),
     }
@@ -130,6 +172,24 @@ mod tests {
         ] {
             assert_eq!(fitness(&platform_of_machine(host), &image), fits, "{host} {image:?}");
         }
+        for (level, image, fits) in [
+            ("v3", "v4", None),
+            ("v3", "v3", Some(0)),
+            ("v3", "v2", Some(1)),
+            ("v3", "V1", Some(2)),
+            ("v2", "v3", None),
+            ("", "v2", None),
+        ] {
+            assert_eq!(fitness(&p("amd64", level), &p("AMD64", image)), fits, "{level} {image}");
+        }
+        for name in ["AMD64", "X86_64", "x86-64", "amd64"] {
+            assert_eq!(fitness(&p("amd64", ""), &p(name, "")), Some(0), "{name}");
+        }
+        for (name, variant) in [("AArch64", ""), ("ARM64", "V8"), ("arm64", "8")] {
+            assert_eq!(fitness(&p("arm64", ""), &p(name, variant)), Some(0), "{name}");
+        }
+        let linux = Platform { os: "Linux".to_owned(), ..p("amd64", "") };
+        assert_eq!(fitness(&p("amd64", ""), &linux), Some(0));
         let windows = Platform { os: "windows".to_owned(), ..p("amd64", "") };
         assert_eq!(fitness(&platform_of_machine("x86_64"), &windows), None);
     }

@@ -21,6 +21,10 @@ pub struct FetchRequest {
     pub additional_stores: Vec<PathBuf>,
     /// Most unpacked bytes of all layers of the store.
     pub quota_bytes: Option<u64>,
+    /// Bytes that stay free beside the store, and inodes in proportion.
+    pub min_free_bytes: u64,
+    /// Images whose configuration names another platform are taken, too.
+    pub any_platform: bool,
     /// The platform that images must run on.
     pub platform: Platform,
     /// Where the image comes from.

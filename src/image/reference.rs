@@ -90,7 +90,7 @@ impl Reference {
         if text.is_empty() {
             return Err(ReferenceError::Empty);
         }
-        if let Ok(id) = Digest::parse(text).or_else(|_| Digest::from_hex(text)) {
+        if let Ok(id) = Digest::parse(text).or_else(|_| Digest::parse(&format!("sha256:{text}"))) {
             return Ok(Self(Kind::Id(id)));
         }
         let (rest, digest) = match text.split_once('@') {
@@ -326,6 +326,15 @@ mod tests {
             assert_eq!(r.to_string(), *display, "{text}");
             assert_eq!(Reference::parse(&r.to_string()).unwrap(), r, "{text} round trip");
         }
+    }
+
+    #[test]
+    fn a_reference_may_be_pinned_by_sha512() {
+        let long = format!("sha512:{}", "ab".repeat(64));
+        let named = Reference::parse(&format!("a:1@{long}")).unwrap();
+        assert_eq!(named.canonical(), format!("docker.io/library/a@{long}"));
+        assert_eq!(Reference::parse(&long).unwrap().to_string(), long);
+        assert!(Reference::parse(&format!("a@sha512:{}", "ab".repeat(32))).is_err());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::{
     child::{Install, verify},
     digest::Digest,
     layer::LayerError,
-    manifest::{Descriptor, Document, ManifestError},
+    manifest::{Descriptor, Document, INDEX_DEPTH_MAX, ManifestError},
     partial::{self, Partial},
     protocol::FetchFailure,
     pull::PullError,
@@ -85,23 +85,23 @@ fn pull_from(
         (Some(digest), _) => verified(registry, digest)?,
         (None, tag) => registry.manifest(tag.unwrap_or("latest"))?,
     };
-    let target = Digest::of(&bytes);
+    let target = image.digest().cloned().unwrap_or_else(|| Digest::of(&bytes));
     let document = Document::parse(&bytes).map_err(PullError::Manifest)?;
     document.check_type(&media_type).map_err(PullError::Manifest)?;
-    let (bytes, manifest) = match document {
-        Document::Manifest(manifest) => (bytes, manifest),
-        Document::Index(index) => {
-            let chosen = &index.choose(install.platform).map_err(PullError::Manifest)?.manifest;
-            let (bytes, _) = verified(registry, &chosen.digest)?;
-            let document = Document::parse(&bytes).map_err(PullError::Manifest)?;
-            document.check_type(&chosen.media_type).map_err(PullError::Manifest)?;
-            match document {
-                Document::Manifest(manifest) => (bytes, manifest),
-                Document::Index(_) => {
-                    return Err(PullError::Manifest(ManifestError::Ambiguous));
-                }
+    let (mut bytes, mut document, mut depth) = (bytes, document, 0);
+    let manifest = loop {
+        let index = match document {
+            Document::Manifest(manifest) => break manifest,
+            Document::Index(_) if INDEX_DEPTH_MAX <= depth => {
+                return Err(PullError::Manifest(ManifestError::TooDeep));
             }
-        }
+            Document::Index(index) => index,
+        };
+        let chosen = &install.choose(&index)?.manifest;
+        (bytes, _) = verified(registry, &chosen.digest)?;
+        document = Document::parse(&bytes).map_err(PullError::Manifest)?;
+        document.check_type(&chosen.media_type).map_err(PullError::Manifest)?;
+        depth += 1;
     };
     let config = registry.small_blob(&manifest.config.digest, IMAGE_CONFIG_MAX_BYTES)?;
     let configuration = install.check(&manifest, &config)?;
@@ -113,7 +113,7 @@ fn pull_from(
         }
     }
     // Before the layers: what an image still lacks is how a pull is told that will go on.
-    let id = install.keep(&bytes, &config)?;
+    let id = install.keep(&manifest, &bytes, &config)?;
     layers(registry, jobs, root, install)?;
     install.name(&image.canonical(), target, &Digest::of(&bytes), &id)?;
     Ok(Digest::of(&bytes))

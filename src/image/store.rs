@@ -4,7 +4,7 @@
 //! <root>/lock                    shared by fetch children, exclusive for cleaning
 //! <root>/tmp/                    work in progress; swept when nobody fetches
 //! <root>/partial/                downloads that are gone on with
-//! <root>/blobs/sha256/<hex>      manifests and configurations
+//! <root>/blobs/sha256/<hex>      manifests and configurations, by their digests
 //! <root>/layers/<hex>/           an unpacked layer, by diff id
 //! <root>/layers/<hex>.sums       what it must look like (`sums`)
 //! <root>/layers/<hex>.<n>.damaged/  one that looks otherwise, for containers that lie on it
@@ -440,8 +440,13 @@ impl Store {
     /// Keeps a manifest or configuration.
     pub(super) fn publish_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        self.write_durably(&self.blob_path(&digest), bytes)?;
+        self.publish_as(&digest, bytes)?;
         Ok(digest)
+    }
+
+    /// Keeps one under the digest that it was verified by.
+    pub(super) fn publish_as(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        self.write_durably(&self.blob_path(digest), bytes)
     }
 
     /// Gives an image a name, which makes it visible to [`Self::find`].
@@ -505,7 +510,7 @@ impl Store {
 
     fn blob(&self, digest: &Digest, max: usize) -> Result<Option<Vec<u8>>, StoreError> {
         let bytes = read_bounded(&self.blob_path(digest), max)?;
-        Ok(bytes.filter(|bytes| Digest::of(bytes) == *digest))
+        Ok(bytes.filter(|bytes| digest.of_same(bytes) == *digest))
     }
 
     pub(super) fn records(&self) -> Result<Vec<NameRecord>, StoreError> {

@@ -119,8 +119,13 @@ impl Tree {
         Ok(here)
     }
 
-    /// The same, making the folders that lack, with mode 0755.
-    pub(super) fn folder_or_make(&self, path: &[&[u8]]) -> Result<OwnedFd> {
+    /// Where it lies.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The same, making the folders that lack, with mode 0755, and counting them in `made`.
+    pub(super) fn folder_or_make(&self, path: &[&[u8]], made: &mut u64) -> Result<OwnedFd> {
         match self.folder(path) {
             Err(Errno::NOENT) => {}
             result => return result,
@@ -131,6 +136,7 @@ impl Tree {
             here = match self.folder(part) {
                 Err(Errno::NOENT) => {
                     make_folder(here.as_fd(), name)?;
+                    *made = made.saturating_add(1);
                     self.folder(part)?
                 }
                 result => result?,

@@ -26,6 +26,8 @@ pub struct ImageSettings {
     pub max_age: Option<Duration>,
     /// `image-min-free`: with less free bytes beside them, unused pulled images are removed.
     pub min_free_bytes: u64,
+    /// `any-platform`: an image is taken whatever platform its configuration names.
+    pub any_platform: bool,
     /// `image-quota`: most unpacked bytes of all layers.
     pub quota_bytes: Option<u64>,
 }
@@ -36,6 +38,7 @@ impl Default for ImageSettings {
             additional_stores: Vec::new(),
             max_age: Some(IMAGE_DEFAULT_MAX_AGE),
             min_free_bytes: IMAGE_DEFAULT_MIN_FREE_BYTES,
+            any_platform: false,
             quota_bytes: None,
         }
     }

@@ -140,6 +140,8 @@ pub(crate) fn pull_request(
         store: config.data_root.join("images"),
         additional_stores: config.images.additional_stores.clone(),
         quota_bytes: config.images.quota_bytes,
+        min_free_bytes: config.images.min_free_bytes,
+        any_platform: config.images.any_platform,
         platform: platform.clone(),
         what: What::Pull {
             reference: name.to_string(),

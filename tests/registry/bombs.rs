@@ -172,3 +172,45 @@ fn a_zstd_window_has_a_bound() {
     assert_failed(&event, FetchFailure::Invalid, "zstd window of 134217728 bytes");
     assert!(0 < peak && peak <= PEAK_MAX, "{peak} kB");
 }
+
+/// What extended headers say of one entry is in memory until its file is there.
+#[test]
+fn extended_headers_take_little_memory() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new("headers");
+    let record = |n: usize, length: usize| {
+        let rest = format!(" SCHILY.xattr.user.{n}=").len() + length + 1;
+        let mut all = rest + 1;
+        while all != rest + all.to_string().len() {
+            all += 1;
+        }
+        format!("{all} SCHILY.xattr.user.{n}={}\n", "x".repeat(length))
+    };
+    for (name, headers, records, length) in [
+        ("many records", 1, 60_000, 0),
+        ("many headers", 1000, 1, 60_000),
+        ("one of many bytes", 1, 1, 60 << 20),
+    ] {
+        let mut plain = Vec::new();
+        for _ in 0..headers {
+            let body: String = (0..records).map(|n| record(n, length)).collect();
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::XHeader);
+            header.set_size(body.len() as u64);
+            header.set_path("x").unwrap();
+            header.set_cksum();
+            plain.extend_from_slice(header.as_bytes());
+            plain.extend_from_slice(body.as_bytes());
+            plain.resize(plain.len().next_multiple_of(512), 0);
+        }
+        let diff_id = Digest::of(&plain).to_string();
+        let image = Image::of(vec![(plain, diff_id)], "");
+        let server = Server::good(&image);
+        let (event, peak) = watched(&scratch.path("store"), &server.name());
+        println!("{name}: {peak} kB");
+        assert_failed(&event, FetchFailure::Invalid, "extended headers above");
+        assert!(0 < peak && peak <= PEAK_MAX, "{name}: {peak} kB");
+    }
+}

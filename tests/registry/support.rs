@@ -198,6 +198,8 @@ pub(crate) fn start(store: &Path, name: &str, auth: &str, settings: &RegistrySet
         store: store.to_owned(),
         additional_stores: Vec::new(),
         quota_bytes: None,
+        min_free_bytes: 0,
+        any_platform: false,
         platform,
         what,
     };
