@@ -4,8 +4,11 @@
 //! docker/cli `cli/config/configfile/file.go`; RFC 9110 §11; distribution
 //! `docs/spec/auth/token.md`.
 
-use std::{collections::BTreeMap, fs::File, io::Read as _, path::Path};
+use std::{
+    collections::BTreeMap, fs::File, io::Read as _, os::unix::fs::MetadataExt as _, path::Path,
+};
 
+use http_auth::ChallengeParser;
 use serde::Deserialize;
 use zeroize::Zeroize;
 
@@ -80,8 +83,16 @@ impl Credentials {
     pub(super) fn from_file(path: &Path, domain: &str) -> Result<Self, PullError> {
         let fault = |why: String| PullError::AuthFile { path: path.to_owned(), why };
         let mut json = zeroize::Zeroizing::new(Vec::new());
-        match File::open(path).and_then(|f| f.take(AUTH_FILE_MAX_BYTES + 1).read_to_end(&mut json))
-        {
+        let read = File::open(path).and_then(|file| {
+            if file.metadata().is_ok_and(|data| data.mode() & 0o077 != 0) {
+                log::warn!(
+                    "registry-auth-file {} can be read by others than root: chmod 600 it",
+                    path.display()
+                );
+            }
+            file.take(AUTH_FILE_MAX_BYTES + 1).read_to_end(&mut json)
+        });
+        match read {
             Ok(_) if AUTH_FILE_MAX_BYTES < json.len() as u64 => {
                 return Err(fault(format!("it is larger than {AUTH_FILE_MAX_BYTES} bytes")));
             }
@@ -167,36 +178,42 @@ pub(super) enum Challenge {
     /// User name and password.
     Basic,
     /// A token of a token server.
-    Bearer { realm: String, service: String },
+    Bearer {
+        /// The token server's URL.
+        realm: String,
+        /// How it knows the registry; may be empty.
+        service: String,
+        /// What the token should be good for; empty: we know best.
+        scope: String,
+    },
 }
 
 impl Challenge {
-    /// Reads a `WWW-Authenticate` header; none for what is not understood.
-    pub(super) fn parse(header: &str) -> Option<Self> {
-        let (scheme, mut rest) =
-            header.trim().split_once(' ').unwrap_or_else(|| (header.trim(), ""));
-        if scheme.eq_ignore_ascii_case("basic") {
-            return Some(Self::Basic);
-        }
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let (mut realm, mut service) = (String::new(), String::new());
-        loop {
-            rest = rest.trim_start_matches([',', ' ', '\t']);
-            let Some((name, after)) = rest.split_once('=') else { break };
-            let value;
-            (value, rest) = match after.strip_prefix('"') {
-                Some(quoted) => quoted.split_once('"')?,
-                None => after.split_once(',').unwrap_or((after, "")),
-            };
-            match name.trim().to_ascii_lowercase().as_str() {
-                "realm" => value.clone_into(&mut realm),
-                "service" => value.clone_into(&mut service),
-                _ => {}
+    /// Reads a `WWW-Authenticate` header, which may hold several (RFC 9110 §11.6.1). Schemes that
+    /// are not known are left out, and so is all behind what cannot be read.
+    pub(super) fn parse(header: &str) -> Vec<Self> {
+        let mut known = Vec::new();
+        for challenge in ChallengeParser::new(header) {
+            let Ok(challenge) = challenge else { break };
+            if challenge.scheme.eq_ignore_ascii_case("basic") {
+                known.push(Self::Basic);
+            } else if challenge.scheme.eq_ignore_ascii_case("bearer") {
+                let value = |name: &str| {
+                    let mut named =
+                        challenge.params.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+                    named.next().map(|(_, value)| value.to_unescaped()).unwrap_or_default()
+                };
+                let realm = value("realm");
+                if !realm.is_empty() {
+                    known.push(Self::Bearer {
+                        realm,
+                        service: value("service"),
+                        scope: value("scope"),
+                    });
+                }
             }
         }
-        (!realm.is_empty()).then_some(Self::Bearer { realm, service })
+        known
     }
 }
 
@@ -313,21 +330,41 @@ mod tests {
 
     #[test]
     fn challenges_are_read() {
-        let bearer = |realm: &str, service: &str| {
-            Some(Challenge::Bearer { realm: realm.to_owned(), service: service.to_owned() })
+        let bearer = |realm: &str, service: &str, scope: &str| Challenge::Bearer {
+            realm: realm.to_owned(),
+            service: service.to_owned(),
+            scope: scope.to_owned(),
         };
+        let token = bearer("https://a/t", "s", "");
         for (header, want) in [
-            (r#"Basic realm="x""#, Some(Challenge::Basic)),
-            (r#"basic"#, Some(Challenge::Basic)),
+            (r#"Basic realm="x""#, vec![Challenge::Basic]),
+            (r#"basic"#, vec![Challenge::Basic]),
             (
                 r#"Bearer realm="https://a/t",service="r.d",scope="repository:a,b:pull""#,
-                bearer("https://a/t", "r.d"),
+                vec![bearer("https://a/t", "r.d", "repository:a,b:pull")],
             ),
-            (r#"BEARER Service=s, realm="https://a""#, bearer("https://a", "s")),
-            (r#"Bearer service="x""#, None),
-            (r#"Bearer realm="x"#, None),
-            ("Negotiate", None),
-            ("", None),
+            (r#"BEARER Service=s, realm="https://a/t""#, vec![token.clone()]),
+            (r#"Bearer realm="https://a/t" , service=s"#, vec![token.clone()]),
+            (
+                r#"Basic realm="x", Bearer realm="https://a/t",service="s""#,
+                vec![Challenge::Basic, token.clone()],
+            ),
+            (
+                r#"Bearer realm="https://a/t",service="s", Basic realm="x""#,
+                vec![token.clone(), Challenge::Basic],
+            ),
+            (
+                r#"Negotiate, Digest realm="a, b", nonce="c", Bearer realm="https://a/t",service=s"#,
+                vec![token],
+            ),
+            (
+                r#"Bearer realm="https://a/\"t\"",service="a\\b""#,
+                vec![bearer("https://a/\"t\"", "a\\b", "")],
+            ),
+            (r#"Bearer service="x""#, vec![]),
+            (r#"Bearer realm="x"#, vec![]),
+            ("Negotiate", vec![]),
+            ("", vec![]),
         ] {
             assert_eq!(Challenge::parse(header), want, "{header}");
         }

@@ -3,7 +3,7 @@
 //! One error for pull and load alike: their readers and remedies are the same.
 
 use core::fmt;
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use super::{
     digest::Digest, layer::LayerError, manifest::ManifestError, protocol::FetchFailure,
@@ -81,6 +81,18 @@ pub(super) enum PullError {
         registry: String,
         /// The HTTP status.
         status: u16,
+        /// How long it wants to be left alone (`Retry-After`), zero when it does not say.
+        pause: Duration,
+    },
+    /// Where a registry sent us on to does not let us in. Only the registry itself may ask for a
+    /// login, so this is never answered with one.
+    Elsewhere {
+        /// `host[:port]` of the registry.
+        registry: String,
+        /// `host[:port]` that it leads to.
+        place: String,
+        /// The HTTP status.
+        status: u16,
     },
     /// A redirect or a token server that must not be followed.
     Unsafe {
@@ -133,6 +145,7 @@ impl PullError {
             | Self::Broken { .. }
             | Self::Range { .. }
             | Self::Answer { .. }
+            | Self::Elsewhere { .. }
             | Self::Unsafe { .. } => FetchFailure::Unreachable,
             Self::Manifest(ManifestError::Platform { .. }) => FetchFailure::WrongPlatform,
             Self::Layer(cause) if cause.is_of_storage() => FetchFailure::Storage,
@@ -148,9 +161,13 @@ impl PullError {
     }
 
     /// Whether the same request may well succeed a little later.
-    pub(super) const fn may_pass(&self) -> bool {
+    pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Refused { .. } | Self::Unreachable { .. } | Self::Broken { .. } => true,
+            // What is wrong in its form will be so again.
+            Self::Unreachable { source, .. } => {
+                !matches!(source.kind(), io::ErrorKind::InvalidData)
+            }
+            Self::Refused { .. } | Self::Broken { .. } => true,
             Self::Answer { status, .. } => matches!(status, 408 | 429 | 500..),
             Self::Reference(_)
             | Self::NotFound { .. }
@@ -159,6 +176,7 @@ impl PullError {
             | Self::Certificate { .. }
             | Self::Range { .. }
             | Self::Length { .. }
+            | Self::Elsewhere { .. }
             | Self::Unsafe { .. }
             | Self::Digest { .. }
             | Self::Manifest(_)
@@ -168,6 +186,11 @@ impl PullError {
             | Self::Store(_)
             | Self::CaFile { .. } => false,
         }
+    }
+
+    /// How long the registry wants to be left alone.
+    pub(super) const fn pause(&self) -> Duration {
+        if let Self::Answer { pause, .. } = self { *pause } else { Duration::ZERO }
     }
 
     /// The whole chain of causes on one line.
@@ -209,9 +232,14 @@ impl fmt::Display for PullError {
                     "image content is damaged: {digest} has not the {size} bytes it must have"
                 )
             }
-            Self::Answer { registry, status } => {
+            Self::Answer { registry, status, .. } => {
                 write!(f, "registry {registry} answers with HTTP status {status}")
             }
+            Self::Elsewhere { registry, place, status } => write!(
+                f,
+                "registry {registry} leads to {place}, which answers with HTTP status {status}: \
+                 the address that the registry gives has expired or is wrong"
+            ),
             Self::Unsafe { registry, place } => {
                 write!(f, "registry {registry} leads to {place:?}, which is not safe to follow")
             }
@@ -251,6 +279,7 @@ impl core::error::Error for PullError {
             | Self::Range { .. }
             | Self::Length { .. }
             | Self::Answer { .. }
+            | Self::Elsewhere { .. }
             | Self::Unsafe { .. }
             | Self::Digest { .. }
             | Self::NoImage { .. }

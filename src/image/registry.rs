@@ -34,6 +34,9 @@ use crate::{
 /// Where the images of `docker.io` really are.
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 
+/// Longest pause that a registry may ask for (`Retry-After`, RFC 9110 §10.2.3).
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
 /// A repository of a registry. A clone has a login of its own.
 #[derive(Clone)]
 pub(super) struct Registry {
@@ -53,10 +56,8 @@ pub(super) struct Registry {
 
 #[derive(Deserialize)]
 struct TokenAnswer {
-    #[serde(default)]
-    token: String,
-    #[serde(default)]
-    access_token: String,
+    token: Option<String>,
+    access_token: Option<String>,
 }
 
 /// A part of a blob on its way.
@@ -115,7 +116,7 @@ impl Registry {
         let authorization = (!credentials.registrytoken.is_empty())
             .then(|| Zeroizing::new(format!("Bearer {}", credentials.registrytoken.as_str())));
         Ok(Self {
-            transport: Transport::new(Arc::clone(settings)),
+            transport: Transport::new(Arc::clone(settings), &base),
             base,
             name: name.to_owned(),
             image: image.to_string(),
@@ -146,7 +147,7 @@ impl Registry {
             match attempt(self) {
                 Err(e) if failures < self.retries && self.may_pass(&e) => {
                     log::debug!("{} is tried again: {}", self.name, e.chain());
-                    thread::sleep(retry_pause(failures));
+                    thread::sleep(retry_pause(failures).max(e.pause().min(RETRY_AFTER_MAX)));
                     failures += 1;
                 }
                 result => return result,
@@ -208,7 +209,12 @@ impl Registry {
         size: u64,
         from: u64,
     ) -> Result<Part, PullError> {
-        let answer = self.get(&self.blob_url(digest), "*/*", from)?;
+        let url = self.blob_url(digest);
+        let answer = match self.get(&url, "*/*", from) {
+            // It gives no parts of this one: from the beginning then.
+            Err(PullError::Answer { status: 416, .. }) if 0 < from => self.get(&url, "*/*", 0)?,
+            result => result?,
+        };
         let at = if answer.status == 206 {
             let range = answer.header("content-range");
             if !range.is_some_and(|range| continues(range, from, size)) {
@@ -247,9 +253,17 @@ impl Registry {
     /// Gets `url` of this registry, logging in when it asks for that: at first, and again when a
     /// token has expired.
     fn get(&mut self, url: &str, accept: &str, from: u64) -> Result<Answer, PullError> {
-        let mut answer = self.send(url, accept, from)?;
+        let mut answer = match self.send(url, accept, from) {
+            // An address that the registry signed for a while may have expired: it gives another.
+            Err(PullError::Elsewhere { .. }) => self.send(url, accept, from)?,
+            result => result?,
+        };
         self.retries = REGISTRY_RETRIES;
-        if answer.status == 401 {
+        // A token for too little is followed by one for what the registry then asks for.
+        for _ in 0..2 {
+            if answer.status != 401 {
+                break;
+            }
             self.log_in(&answer)?;
             // Its connection serves the next request.
             drop(answer);
@@ -259,7 +273,7 @@ impl Registry {
             200 => Ok(answer),
             206 if 0 < from => Ok(answer),
             401 | 403 => Err(self.denied()),
-            status => Err(self.answer(status)),
+            _ => Err(self.refused(&answer)),
         }
     }
 
@@ -269,36 +283,54 @@ impl Registry {
     }
 
     fn log_in(&mut self, answer: &Answer) -> Result<(), PullError> {
-        let mut challenges = answer.headers("www-authenticate").filter_map(Challenge::parse);
-        let authorization = match challenges.next() {
-            Some(Challenge::Basic) => self.credentials.basic().ok_or_else(|| self.denied())?,
-            Some(Challenge::Bearer { realm, service }) => self.token(&realm, &service)?,
+        let challenges: Vec<Challenge> =
+            answer.headers("www-authenticate").flat_map(Challenge::parse).collect();
+        let bearer = challenges.iter().find_map(|challenge| match challenge {
+            Challenge::Bearer { realm, service, scope } => Some((realm, service, scope)),
+            Challenge::Basic => None,
+        });
+        let authorization = match bearer {
+            Some((realm, service, scope)) => self.token(realm, service, scope)?,
+            None if challenges.contains(&Challenge::Basic) => {
+                self.credentials.basic().ok_or_else(|| self.denied())?
+            }
             None => return Err(self.denied()),
         };
         self.authorization = Some(authorization);
         Ok(())
     }
 
-    fn token(&mut self, realm: &str, service: &str) -> Result<Zeroizing<String>, PullError> {
-        let scope = percent_encode(&format!("repository:{}:pull", self.path));
+    /// A token of the server that the registry names, for what it asks for.
+    fn token(
+        &mut self,
+        realm: &str,
+        service: &str,
+        scope: &str,
+    ) -> Result<Zeroizing<String>, PullError> {
+        let ours = format!("repository:{}:pull", self.path);
+        let scope = percent_encode(if scope.is_empty() { &ours } else { scope });
         let query = format!("service={}&scope={scope}", percent_encode(service));
         let refresh = Zeroizing::new(percent_encode(&self.credentials.identitytoken));
-        let answer = if refresh.is_empty() {
-            let mark = if realm.contains('?') { '&' } else { '?' };
-            let basic = self.credentials.basic();
-            self.transport.get(Request {
-                url: &format!("{realm}{mark}{query}"),
-                accept: "application/json",
-                authorization: basic.as_ref().map(|text| text.as_str()),
-                ..Request::default()
-            })?
-        } else {
+        if !refresh.is_empty() {
             let form = Zeroizing::new(format!(
                 "grant_type=refresh_token&client_id=edgeagent&{query}&refresh_token={}",
                 refresh.as_str()
             ));
-            self.transport.get(Request { url: realm, form: Some(&form), ..Request::default() })?
-        };
+            let request = Request { url: realm, form: Some(&form), ..Request::default() };
+            let answer = self.transport.get(request)?;
+            // A server that knows no OAuth is asked in the older way.
+            if !matches!(answer.status, 404 | 405) {
+                return self.read_token(answer);
+            }
+        }
+        let mark = if realm.contains('?') { '&' } else { '?' };
+        let basic = self.credentials.basic();
+        let answer = self.transport.get(Request {
+            url: &format!("{realm}{mark}{query}"),
+            accept: "application/json",
+            authorization: basic.as_ref().map(|text| text.as_str()),
+            ..Request::default()
+        })?;
         self.read_token(answer)
     }
 
@@ -306,14 +338,14 @@ impl Registry {
         match answer.status {
             200 => {}
             401 | 403 => return Err(self.denied()),
-            status => return Err(self.answer(status)),
+            _ => return Err(self.refused(&answer)),
         }
         let mut json = Zeroizing::new(Vec::new());
         let mut body = answer.body.take(REGISTRY_TOKEN_MAX_BYTES);
         body.read_to_end(&mut json).map_err(|e| unreachable(&self.name, e))?;
         let answer: TokenAnswer = serde_json::from_slice(&json).map_err(|_| self.denied())?;
-        let token = Zeroizing::new(answer.token);
-        let other = Zeroizing::new(answer.access_token);
+        let token = Zeroizing::new(answer.token.unwrap_or_default());
+        let other = Zeroizing::new(answer.access_token.unwrap_or_default());
         let token = if token.is_empty() { other } else { token };
         if token.is_empty() {
             return Err(self.denied());
@@ -329,8 +361,14 @@ impl Registry {
         }
     }
 
-    fn answer(&self, status: u16) -> PullError {
-        PullError::Answer { registry: self.name.clone(), status }
+    fn refused(&self, answer: &Answer) -> PullError {
+        // Seconds; as a date it is an answer for people, and the ordinary pauses do.
+        let seconds = answer.header("retry-after").and_then(|text| text.trim().parse().ok());
+        PullError::Answer {
+            registry: self.name.clone(),
+            status: answer.status,
+            pause: Duration::from_secs(seconds.unwrap_or(0)),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     crypto::{self, Unverified},
     limits::REGISTRY_REDIRECTS_MAX,
-    model::RegistrySettings,
+    model::{RegistrySettings, is_loopback},
 };
 
 /// A request; the answer's body is not read yet.
@@ -39,6 +39,8 @@ pub(super) struct Request<'a> {
 #[derive(Clone)]
 pub(super) struct Transport {
     settings: Arc<RegistrySettings>,
+    /// The reference or the configuration names this machine's own loopback as the registry.
+    at_loopback: bool,
     public: Client,
     /// By `host[:port]`, for those that may show other certificates. They are tried in order until
     /// one accepts what is shown.
@@ -46,9 +48,17 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(settings: Arc<RegistrySettings>) -> Self {
+    /// For the registry at the URL `home`.
+    pub(super) fn new(settings: Arc<RegistrySettings>, home: &str) -> Self {
         let public = client(Some(public_roots()));
-        Self { settings, public, special: BTreeMap::new() }
+        let at_loopback = origin(home).is_some_and(|home| is_loopback(&home.authority));
+        Self { settings, at_loopback, public, special: BTreeMap::new() }
+    }
+
+    /// Whether plain HTTP and any certificate will do. Loopback is taken at its word only when
+    /// who typed the reference named it: no registry elsewhere may send us there.
+    fn is_insecure(&self, authority: &str) -> bool {
+        self.settings.is_listed_insecure(authority) || (self.at_loopback && is_loopback(authority))
     }
 
     pub(super) fn settings(&self) -> &RegistrySettings {
@@ -59,14 +69,22 @@ impl Transport {
     pub(super) fn get(&mut self, request: Request<'_>) -> Result<Answer, PullError> {
         let mut url = request.url.to_owned();
         let first = origin(&url);
+        let mut same = true;
         for _ in 0..=REGISTRY_REDIRECTS_MAX {
             let place = origin(&url).ok_or_else(|| not_safe(request.url, &url))?;
-            if !place.tls && !self.settings.is_insecure(&place.authority) {
+            if !place.tls && !self.is_insecure(&place.authority) {
                 return Err(not_safe(request.url, &url));
             }
-            let same = first.as_ref().is_some_and(|first| first.is(&place));
+            // Who is sent back has been elsewhere all the same.
+            same &= first.as_ref().is_some_and(|first| first.is(&place));
             let authorization = request.authorization.filter(|_| same);
             let answer = self.call(&place, Request { url: &url, authorization, ..request })?;
+            if !same && matches!(answer.status, 401 | 403) {
+                // Whatever it asks for, it is not whom we asked (CVE-2020-15157).
+                let registry = first.map_or_else(String::new, |first| first.authority);
+                let (place, status) = (place.authority, answer.status);
+                return Err(PullError::Elsewhere { registry, place, status });
+            }
             if request.form.is_some() || !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
             }
@@ -109,7 +127,7 @@ impl Transport {
         if let Some(clients) = self.special.get(authority) {
             return Ok(clients.clone());
         }
-        let clients = if self.settings.is_insecure(authority) {
+        let clients = if self.is_insecure(authority) {
             vec![client(None)]
         } else if let Some(path) = self.settings.ca_files.get(authority) {
             vec![client(Some(roots(path)?)), self.public.clone()]
@@ -127,20 +145,75 @@ fn origin(url: &str) -> Option<Origin> {
 
 /// Where a redirect leads; none when it gives up TLS or makes no sense.
 fn redirect(from: &str, to: &str) -> Option<String> {
-    let source = origin(from)?;
-    let target = if to.starts_with('/') && !to.starts_with("//") {
-        let scheme = if source.tls { "https" } else { "http" };
-        format!("{scheme}://{}{to}", source.authority)
-    } else {
-        to.to_owned()
-    };
+    let target = resolve(from, to)?;
     let tls = origin(&target)?.tls;
-    (tls || !source.tls).then_some(target)
+    (tls || !origin(from)?.tls).then_some(target)
 }
 
+/// Resolves a reference against a base (RFC 3986 §5.2), without its fragment.
+fn resolve(base: &str, to: &str) -> Option<String> {
+    let to = to.split('#').next()?;
+    let (scheme, rest) = base.split_once("://")?;
+    let colon =
+        to.find([':', '/', '?']).filter(|at| to.get(*at..).is_some_and(|t| t.starts_with(':')));
+    if colon.is_some() {
+        return Some(to.to_owned());
+    }
+    if to.starts_with("//") {
+        return Some(format!("{scheme}:{to}"));
+    }
+    let rest = rest.split('#').next()?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at_checked(end)?;
+    let path = rest.split('?').next()?;
+    let (reference, query) = match to.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (to, None),
+    };
+    let (path, query) = if reference.is_empty() {
+        (path.to_owned(), query.or_else(|| rest.split_once('?').map(|(_, query)| query)))
+    } else if reference.starts_with('/') {
+        (without_dots(reference), query)
+    } else {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        (without_dots(&format!("{folder}/{reference}")), query)
+    };
+    let query = query.map_or_else(String::new, |query| format!("?{query}"));
+    Some(format!("{scheme}://{authority}{path}{query}"))
+}
+
+/// A path without `.` and `..` (RFC 3986 §5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut folder = false;
+    for part in path.split('/').skip(1) {
+        folder = matches!(part, "." | "..");
+        match part {
+            "." => {}
+            ".." => drop(kept.pop()),
+            part => kept.push(part),
+        }
+    }
+    if folder {
+        kept.push("");
+    }
+    format!("/{}", kept.join("/"))
+}
+
+/// What is shown of an address: neither query, where signatures are, nor what logs in.
 fn not_safe(from: &str, to: &str) -> PullError {
-    let registry = origin(from).map_or_else(|| from.to_owned(), |origin| origin.authority);
-    PullError::Unsafe { registry, place: to.chars().take(200).collect() }
+    let registry = origin(from).map_or_else(|| String::from("asked"), |origin| origin.authority);
+    let shown = to.split(['?', '#']).next().unwrap_or_default();
+    let shown = match shown.split_once("//") {
+        Some((scheme, rest)) => {
+            let end = rest.find('/').unwrap_or(rest.len());
+            let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}//{host}{path}")
+        }
+        None => shown.to_owned(),
+    };
+    PullError::Unsafe { registry, place: shown.chars().take(200).collect() }
 }
 
 pub(super) fn unreachable(registry: &str, source: io::Error) -> PullError {
@@ -196,6 +269,59 @@ fn roots(path: &Path) -> Result<RootCertStore, PullError> {
 mod tests {
     use super::*;
 
+    /// RFC 3986 §5.4, without those that only concern other schemes.
+    #[test]
+    fn references_are_resolved_as_the_rfc_says() {
+        for (to, want) in [
+            ("g", "http://a/b/c/g"),
+            ("./g", "http://a/b/c/g"),
+            ("g/", "http://a/b/c/g/"),
+            ("/g", "http://a/g"),
+            ("//g", "http://g"),
+            ("?y", "http://a/b/c/d;p?y"),
+            ("g?y", "http://a/b/c/g?y"),
+            ("#s", "http://a/b/c/d;p?q"),
+            ("g;x?y#s", "http://a/b/c/g;x?y"),
+            ("", "http://a/b/c/d;p?q"),
+            (".", "http://a/b/c/"),
+            ("./", "http://a/b/c/"),
+            ("..", "http://a/b/"),
+            ("../g", "http://a/b/g"),
+            ("../..", "http://a/"),
+            ("../../g", "http://a/g"),
+            ("../../../g", "http://a/g"),
+            ("/./g", "http://a/g"),
+            ("/../g", "http://a/g"),
+            ("g.", "http://a/b/c/g."),
+            ("..g", "http://a/b/c/..g"),
+            ("./../g", "http://a/b/g"),
+            ("g;x=1/../y", "http://a/b/c/y"),
+            ("g?y/../x", "http://a/b/c/g?y/../x"),
+            ("https:g", "https:g"),
+        ] {
+            assert_eq!(resolve("http://a/b/c/d;p?q", to).as_deref(), Some(want), "{to}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_an_address_lets_nobody_in() {
+        for place in ["https://u:secret@b/x?sig=secret", "//u:secret@b/x#secret", "/x?sig=secret"] {
+            let error = not_safe("https://a/v2/", place).chain();
+            assert!(!error.contains("secret") && error.contains("/x"), "{error}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_believed_only_when_the_reference_names_it() {
+        let settings = Arc::new(RegistrySettings::default());
+        let at = |home: &str| Transport::new(Arc::clone(&settings), home);
+        for place in ["127.0.0.1", "localhost:5000", "[::1]:5000", "127.9.9.9:1"] {
+            assert!(at("https://127.0.0.1:5000").is_insecure(place), "{place}");
+            assert!(!at("https://registry.example").is_insecure(place), "{place}");
+        }
+        assert!(!at("https://127.0.0.1:5000").is_insecure("registry.example"));
+    }
+
     #[test]
     fn redirects_never_give_up_tls() {
         for (from, to, want) in [
@@ -206,8 +332,12 @@ mod tests {
             ("https://a/x", "http://a/y", None),
             ("https://a/x", "file:///etc/passwd", None),
             ("https://a/x", "https://user:pass@b/y", None),
-            ("https://a/x", "//b/y", None),
-            ("https://a/x", "", None),
+            ("https://a/x", "//b/y", Some("https://b/y")),
+            ("https://a/v2/x/1?q", "../y#f", Some("https://a/v2/y")),
+            ("https://a/v2/x?q", "?sig=1", Some("https://a/v2/x?sig=1")),
+            ("https://a/v2/x?q", "", Some("https://a/v2/x?q")),
+            ("https://a", "y", Some("https://a/y")),
+            ("https://a/x", "mailto:b", None),
         ] {
             assert_eq!(redirect(from, to).as_deref(), want, "{from} {to}");
         }

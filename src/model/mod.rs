@@ -42,7 +42,7 @@ pub use node::{
     NodeRole, Peer, Plugin, SessionMessage, TlsInfo, WeightedPeer,
 };
 pub use policy::{Policy, matches};
-pub use registry::{PullPolicy, RegistrySettings};
+pub use registry::{PullPolicy, RegistrySettings, is_loopback};
 pub use resolv::ResolvConf;
 pub use seal::{SealChoice, SealSettings};
 pub use seccomp::{

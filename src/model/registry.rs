@@ -58,19 +58,34 @@ impl RegistrySettings {
     /// always, as in Docker, and of what is listed with port, without, or as a network.
     #[must_use]
     pub fn is_insecure(&self, domain: &str) -> bool {
-        let host = match domain.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or_default(),
-            None => domain.split(':').next().unwrap_or_default(),
-        };
+        is_loopback(domain) || self.is_listed_insecure(domain)
+    }
+
+    /// The same, for what is listed alone.
+    #[must_use]
+    pub fn is_listed_insecure(&self, domain: &str) -> bool {
+        let host = host(domain);
         let address: Option<IpAddr> = host.parse().ok();
-        if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
-            return true;
-        }
         self.insecure.iter().any(|entry| {
             entry == domain
                 || entry == host
                 || address.is_some_and(|address| in_network(entry, address))
         })
+    }
+}
+
+/// Whether `host[:port]` is this machine itself.
+#[must_use]
+pub fn is_loopback(domain: &str) -> bool {
+    let host = host(domain);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// `host[:port]` without port and brackets.
+fn host(domain: &str) -> &str {
+    match domain.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => domain.split(':').next().unwrap_or_default(),
     }
 }
 

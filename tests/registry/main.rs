@@ -17,6 +17,7 @@ mod bombs;
 mod full;
 mod hostile;
 mod link;
+mod manners;
 mod proxy;
 mod real;
 mod resume;
