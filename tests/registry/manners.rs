@@ -107,13 +107,14 @@ fn a_signed_address_that_expired_is_asked_for_again() {
             true
         })
     };
-    let (place, count) = (store.address.clone(), AtomicUsize::new(0));
+    let place = format!("http://{}/layer", store.address);
+    let count = AtomicUsize::new(0);
     let layer = format!("/blobs/{}", Digest::of(&image.layers[0]));
     let registry = Server::start(&image, move |asked, wire| {
         let away = asked.path.ends_with(&layer);
         if away {
             let n = 1 + count.fetch_add(1, Ordering::SeqCst);
-            let signed = format!("http://{place}/layer?sig={n}");
+            let signed = format!("{place}?sig={n}");
             wire.head(307, &[("Location", &signed), EMPTY]);
         }
         away
