@@ -43,6 +43,8 @@ pub mod spec;
 #[expect(unsafe_code, reason = "the one place for system calls that rustix lacks")]
 pub mod sys;
 
+pub mod files;
+
 mod crypto;
 
 pub mod ca;

@@ -11,8 +11,8 @@ use std::{
 
 /// Everything that `node` may use; `container` is the shim's.
 const BELOW_NODE: &[&str] = &[
-    "agent", "spec", "config", "ca", "seal", "logs", "image", "shim", "rpc", "net", "sys", "model",
-    "limits",
+    "agent", "spec", "config", "ca", "seal", "logs", "image", "shim", "rpc", "net", "files", "sys",
+    "model", "limits",
 ];
 
 /// Each module of the library and those that it may use.
@@ -22,15 +22,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("agent", &["model", "limits"]),
     ("spec", &["model", "limits"]),
     ("sys", &["limits"]),
+    ("files", &[]),
     ("crypto", &[]),
     ("config", &["model", "limits"]),
     ("ca", &["model", "limits"]),
     ("seal", &["model", "sys", "limits"]),
     ("logs", &["model", "sys", "limits"]),
     ("net", &["model", "sys", "limits"]),
-    ("image", &["model", "sys", "crypto", "config", "limits"]),
-    ("container", &["net", "model", "sys", "limits"]),
-    ("shim", &["container", "logs", "model", "sys", "limits"]),
+    ("image", &["model", "files", "sys", "crypto", "config", "limits"]),
+    ("container", &["net", "model", "files", "sys", "limits"]),
+    ("shim", &["container", "logs", "model", "files", "sys", "limits"]),
     ("rpc", &["ca", "crypto", "model", "limits"]),
     ("node", BELOW_NODE),
 ];
@@ -70,6 +71,22 @@ fn unsafe_code_is_in_sys_alone() {
         }
     }
     assert!(wrong.is_empty(), "unsafe in {}", wrong.join(", "));
+}
+
+/// What the standard library has for it keeps a descriptor and a stack frame for each level, and a
+/// container makes as many levels as it likes.
+#[test]
+fn trees_are_removed_by_files_alone() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let of_tests =
+            path.file_stem().is_some_and(|name| name.to_string_lossy().ends_with("tests"));
+        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+        if !of_tests && words(&code_of(shipped)).any(|word| word == "remove_dir_all") {
+            wrong.push(path.display().to_string());
+        }
+    }
+    assert!(wrong.is_empty(), "files::remove_tree is for that: {}", wrong.join(", "));
 }
 
 #[test]

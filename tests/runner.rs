@@ -86,6 +86,48 @@ fn signals_and_grace_end_a_container_as_docker_does() {
     bench.nothing_is_left();
 }
 
+/// Folders in folders cost their maker nothing; removing them must not cost us a descriptor or a
+/// stack frame each.
+#[test]
+fn a_container_that_nests_folders_is_removed() {
+    or_skip!();
+    let bench = Bench::new("nested");
+    let script = "mkdir /top; cd /top; i=0; while [ $i -lt 3000 ]; do mkdir d && cd d; i=$((i+1)); \
+                  done 2>/dev/null; echo $i > /out/levels";
+    let bundle = bench.shell(script);
+    assert_eq!(bench.run(&bundle).code, 0);
+    assert_eq!(fs::read_to_string(bench.base.join("out/levels")).unwrap(), "3000\n");
+    bench.nothing_is_left();
+}
+
+/// What resists is told with its path, keeps nothing else, and goes when it can.
+#[test]
+fn files_that_cannot_be_removed_are_told_and_keep_nothing_else() {
+    or_skip!();
+    let bench = Bench::new("stuck");
+    let bundle = bench.shell("mkdir -p /a/held /b/c; touch /a/file /b/file; exec sleep 1000");
+    let shim = bench.start(&bundle);
+    let upper = bundle.root.writable.join("upper");
+    until("files", || upper.join("b/file").exists());
+    smol::block_on(shim.kill());
+    smol::block_on(shim.wait());
+    let held = upper.join("a/held");
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "held", held.to_str().unwrap()])
+        .status()
+        .unwrap();
+    assert!(mounted.success());
+    for _ in 0..2 {
+        let left = shim::remove(&bundle.dir, &bundle.root.writable).unwrap_err();
+        assert!(matches!(left, shim::Left::Files(_)), "{left:?}");
+        assert!(left.to_string().contains("a/held"), "{left}");
+        assert!(!upper.join("a/file").exists() && !upper.join("b").exists());
+    }
+    rustix::mount::unmount(&held, rustix::mount::UnmountFlags::empty()).unwrap();
+    bench.remove(&bundle);
+    bench.nothing_is_left();
+}
+
 #[test]
 fn an_init_reaps_orphans_and_passes_the_code_on() {
     or_skip!();

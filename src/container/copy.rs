@@ -22,35 +22,51 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::resolve;
-use crate::limits;
+use crate::{files, limits};
 
 const READ: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW);
 
-/// Copies of files with several names: descriptor of the first one's folder, and its name there.
-pub(super) type Linked = BTreeMap<(u64, u64), (OwnedFd, CString)>;
+/// What a copy remembers on its way.
+#[derive(Default)]
+pub(super) struct Copied {
+    /// Files with several names: descriptor of the first one's folder, and its name there.
+    linked: BTreeMap<(u64, u64), (OwnedFd, CString)>,
+    /// Folders that are open, one in the other.
+    depth: usize,
+}
+
+impl Copied {
+    /// Copies one folder further down with `inner`. No layer that we unpacked is too deep; one of
+    /// a store that others filled may be, and each level costs stack and descriptors.
+    pub(super) fn deeper(
+        &mut self,
+        inner: impl FnOnce(&mut Self) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if limits::LAYER_DEPTH_MAX < self.depth {
+            let text = format!("folders lie deeper than {}", limits::LAYER_DEPTH_MAX);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.depth += 1;
+        let copied = inner(self);
+        self.depth -= 1;
+        copied
+    }
+}
 
 /// Copies the content of the folder `from`, and its own owner and mode, to the folder `to`.
 /// An error names the file and, when the place to copy to is full, says so.
 pub(crate) fn tree(from: BorrowedFd<'_>, to: &Path) -> io::Result<()> {
     let from = openat(from, ".", READ | OFlags::DIRECTORY, Mode::empty())?;
     let to = fs::File::open(to)?;
-    folder(from, to.as_fd(), &mut Linked::new())
+    folder(from, to.as_fd(), &mut Copied::default())
 }
 
 /// Empties the folder `place`, which was empty before a copy that failed.
 pub(crate) fn clear(place: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(place)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
+    Ok(files::empty(fs::File::open(place)?.as_fd())?)
 }
 
-fn folder(from: OwnedFd, to: BorrowedFd<'_>, linked: &mut Linked) -> io::Result<()> {
+fn folder(from: OwnedFd, to: BorrowedFd<'_>, copied: &mut Copied) -> io::Result<()> {
     let stat = fstat(&from)?;
     for entry in Dir::read_from(&from)? {
         let entry = entry?;
@@ -58,7 +74,7 @@ fn folder(from: OwnedFd, to: BorrowedFd<'_>, linked: &mut Linked) -> io::Result<
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        one(from.as_fd(), to, name, linked).map_err(|e| named(e, from.as_fd(), name))?;
+        one(from.as_fd(), to, name, copied).map_err(|e| named(e, from.as_fd(), name))?;
     }
     attributes(from.as_fd(), to)?;
     own(to, &stat)
@@ -82,7 +98,7 @@ pub(super) fn one(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     name: &CStr,
-    linked: &mut Linked,
+    copied: &mut Copied,
 ) -> io::Result<()> {
     let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let private = Mode::from_raw_mode(0o600);
@@ -91,12 +107,12 @@ pub(super) fn one(
             mkdirat(to, name, Mode::from_raw_mode(0o700))?;
             let below = openat(to, name, READ | OFlags::DIRECTORY, Mode::empty())?;
             let from = openat(from, name, READ | OFlags::DIRECTORY, Mode::empty())?;
-            folder(from, below.as_fd(), linked)
+            copied.deeper(|copied| folder(from, below.as_fd(), copied))
         }
         FileType::RegularFile => {
             let source = openat(from, name, READ, Mode::empty())?;
             let file = (stat.st_dev, stat.st_ino);
-            if let Some((dir, first)) = linked.get(&file) {
+            if let Some((dir, first)) = copied.linked.get(&file) {
                 return Ok(linkat(dir, first.as_c_str(), to, name, AtFlags::empty())?);
             }
             let flags = READ | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
@@ -106,8 +122,8 @@ pub(super) fn one(
             own(copy.as_fd(), &stat)?;
             // After the owner, whose change clears capabilities.
             attributes(source.as_fd(), copy.as_fd())?;
-            if 1 < stat.st_nlink && linked.len() < limits::COPY_LINKS_MAX {
-                linked.insert(file, (to.try_clone_to_owned()?, name.to_owned()));
+            if 1 < stat.st_nlink && copied.linked.len() < limits::COPY_LINKS_MAX {
+                copied.linked.insert(file, (to.try_clone_to_owned()?, name.to_owned()));
             }
             Ok(())
         }

@@ -25,7 +25,8 @@ use rustix::{
     process::{Pid, getpid, test_kill_process},
 };
 
-use super::copy::{self, Linked};
+use super::copy::{self, Copied};
+use crate::files;
 
 const FOLDER: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::DIRECTORY);
 
@@ -55,7 +56,7 @@ pub fn storage(folder: &Path) -> io::Result<Storage> {
     sweep(folder)?;
     let place = folder.join(format!("{TRIAL}{}", std::process::id()));
     let tried = try_overlay(&place);
-    fs::remove_dir_all(&place)?;
+    files::remove_tree(&place)?;
     tried
 }
 
@@ -71,7 +72,7 @@ fn sweep(folder: &Path) -> io::Result<()> {
         }
         match unmount(entry.path().join("merged"), UnmountFlags::DETACH) {
             // Nothing was mounted yet, or nothing was made yet.
-            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => fs::remove_dir_all(entry.path())?,
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => files::remove_tree(&entry.path())?,
             Err(e) => return Err(e.into()),
         }
     }
@@ -124,7 +125,7 @@ pub(super) fn merge(layers: &[PathBuf], to: &Path) -> io::Result<()> {
     let to = rustix::fs::open(to, FOLDER, Mode::empty())?;
     for layer in layers {
         let from = rustix::fs::open(layer, FOLDER, Mode::empty())?;
-        folder(from, to.as_fd(), &mut Linked::new()).map_err(|e| {
+        folder(from, to.as_fd(), &mut Copied::default()).map_err(|e| {
             let text = format!("copy layer {}: {}", layer.display(), super::errno_text(&e));
             io::Error::new(e.kind(), text)
         })?;
@@ -132,7 +133,7 @@ pub(super) fn merge(layers: &[PathBuf], to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn folder(from: OwnedFd, to: BorrowedFd<'_>, linked: &mut Linked) -> io::Result<()> {
+fn folder(from: OwnedFd, to: BorrowedFd<'_>, copied: &mut Copied) -> io::Result<()> {
     let stat = fstat(&from)?;
     let mut names = Vec::new();
     for entry in Dir::read_from(&from)? {
@@ -144,16 +145,16 @@ fn folder(from: OwnedFd, to: BorrowedFd<'_>, linked: &mut Linked) -> io::Result<
     let mut value = [0_u8; 2];
     let opaque = fgetxattr(&from, OPAQUE, &mut value[..]).is_ok_and(|length| 0 < length);
     if opaque || names.iter().any(|name| name.to_bytes() == b".wh..wh..opq") {
-        empty(to)?;
+        files::empty(to)?;
     }
     // What hides lower names first: the layer itself may have a new thing of that name.
     for name in &names {
         if let Some(hidden) = name.to_bytes().strip_prefix(b".wh.") {
-            remove(to, &CString::new(hidden)?)?;
+            files::remove_at(to, &CString::new(hidden)?)?;
         }
     }
     for name in names.iter().filter(|name| !name.to_bytes().starts_with(b".wh.")) {
-        entry(from.as_fd(), to, name, linked).map_err(|e| {
+        entry(from.as_fd(), to, name, copied).map_err(|e| {
             let Some(_) = e.raw_os_error() else { return e };
             let name = std::ffi::OsStr::from_bytes(name.to_bytes()).display();
             io::Error::new(e.kind(), format!("{name}: {}", super::errno_text(&e)))
@@ -167,47 +168,27 @@ fn entry(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     name: &CStr,
-    linked: &mut Linked,
+    copied: &mut Copied,
 ) -> io::Result<()> {
     let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if is_folder(&stat) {
         let below = statat(to, name, AtFlags::SYMLINK_NOFOLLOW);
         if !below.is_ok_and(|below| is_folder(&below)) {
-            remove(to, name)?;
+            files::remove_at(to, name)?;
             mkdirat(to, name, Mode::RWXU)?;
         }
         let to = openat(to, name, FOLDER, Mode::empty())?;
-        return folder(openat(from, name, FOLDER, Mode::empty())?, to.as_fd(), linked);
+        let from = openat(from, name, FOLDER, Mode::empty())?;
+        return copied.deeper(|copied| folder(from, to.as_fd(), copied));
     }
-    remove(to, name)?;
+    files::remove_at(to, name)?;
     let whiteout = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == makedev(0, 0);
-    if whiteout { Ok(()) } else { copy::one(from, to, name, linked) }
+    if whiteout { Ok(()) } else { copy::one(from, to, name, copied) }
 }
 
 fn is_folder(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-}
-
-fn remove(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-    match unlinkat(folder, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {
-            empty(openat(folder, name, FOLDER, Mode::empty())?.as_fd())?;
-            Ok(unlinkat(folder, name, AtFlags::REMOVEDIR)?)
-        }
-        Err(e) => Err(e.into()),
-    }
-}
-
-fn empty(folder: BorrowedFd<'_>) -> io::Result<()> {
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            remove(folder, entry.file_name())?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -45,9 +45,7 @@ struct Copies<'a> {
 
 impl Drop for Copies<'_> {
     fn drop(&mut self) {
-        if let Err(e) = self.store.remove_tree(&self.folder) {
-            log::warn!("copies of an archive stay path={} error={e}", self.folder.display());
-        }
+        self.store.discard(&self.folder);
     }
 }
 

@@ -288,9 +288,7 @@ impl Install<'_> {
             Ok(sums) => Ok(UnpackedLayer { tree, sums }),
             Err(e) => {
                 // The next fetch would sweep it; until then it would fill the disk.
-                if let Err(leftover) = self.store.remove_tree(&tree) {
-                    log::warn!("leftover of a fetch stays path={} {leftover}", tree.display());
-                }
+                self.store.discard(&tree);
                 Err(e)
             }
         }

@@ -17,9 +17,13 @@ use super::{
     store::{NameRecord, Store, StoreError, at, remove_if_there, sync_folder},
 };
 use crate::{
+    files,
     limits::PARTIAL_MAX_AGE,
     model::{ImageSettings, UnixTime},
 };
+
+/// How the name of something ends that could not be removed, and was told of.
+const STUCK: &str = "stuck";
 
 /// What was taken away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -175,11 +179,7 @@ impl Store {
             let path = entry.path();
             let meta = entry.metadata().map_err(at(&path))?;
             if all || is_older(now, meta.mtime(), PARTIAL_MAX_AGE) {
-                if meta.is_dir() {
-                    self.remove_tree(&path).map_err(at(&path))?;
-                } else {
-                    remove_if_there(&path)?;
-                }
+                self.discard(&path);
             }
         }
         Ok(())
@@ -260,44 +260,27 @@ impl Store {
         let tmp = self.root().join("tmp");
         for entry in fs::read_dir(&tmp).map_err(at(&tmp))? {
             let path = entry.map_err(at(&tmp))?.path();
-            // A leftover that resists must not stop the fetches to come.
-            if let Err(e) = self.remove_tree(&path) {
-                log::warn!("leftover of a fetch stays path={} error={e}", path.display());
-            }
+            self.discard(&path);
         }
         Ok(())
     }
 
-    /// Removes a folder however deep it is; nothing when it is not there.
-    pub(super) fn remove_tree(&self, path: &Path) -> io::Result<()> {
-        match fs::remove_dir_all(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Ok(()) => return Ok(()),
-            // It holds a descriptor for each level, and a hostile layer has thousands.
-            Err(_) => {}
+    /// Removes what nothing needs, or tells once that it stays: what resists must not stop the
+    /// fetches to come. It gets a name by which the sweeps, each of which tries again, know that
+    /// it was told of.
+    pub(super) fn discard(&self, path: &Path) {
+        let Err(stuck) = files::remove_tree(path) else { return };
+        if path.extension().is_some_and(|ending| ending == STUCK) {
+            log::debug!("{stuck}");
+            return;
         }
-        let mut folders = vec![path.to_owned()];
-        let mut count = 0_u32;
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder)? {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    let flat = loop {
-                        let flat = self.root().join("tmp").join(format!("flat-{count}"));
-                        count = count.wrapping_add(1);
-                        if !flat.exists() {
-                            break flat;
-                        }
-                    };
-                    fs::rename(entry.path(), &flat)?;
-                    folders.push(flat);
-                } else {
-                    fs::remove_file(entry.path())?;
-                }
-            }
-            fs::remove_dir(&folder)?;
+        log::warn!("{stuck}; nothing needs it, and it is tried again whenever images are tidied");
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".");
+        name.push(STUCK);
+        if let Err(e) = fs::rename(path, self.root().join("tmp").join(name)) {
+            log::debug!("{} keeps its name: {e}", path.display());
         }
-        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@
 
 use core::fmt;
 use std::{
+    ffi::CString,
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -33,8 +34,9 @@ use super::{
     tree::{Found, Tree, look, make_folder},
     window::nameless,
 };
-use crate::limits::{
-    LAYER_DEPTH_MAX, LAYER_DIRS_MAX_BYTES, LAYER_ENTRIES_MAX, LAYER_WRITE_BACK_BYTES,
+use crate::{
+    files,
+    limits::{LAYER_DEPTH_MAX, LAYER_DIRS_MAX_BYTES, LAYER_ENTRIES_MAX, LAYER_WRITE_BACK_BYTES},
 };
 
 /// Bytes for which a file system has one inode (mke2fs(8), `inode_ratio`): so many inodes stay free
@@ -601,22 +603,10 @@ fn mark(folder: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 
 fn clear(parent: BorrowedFd<'_>, name: &[u8], found: Option<Found>) -> io::Result<()> {
     if found == Some(Found::Folder) {
-        clear_folder(parent, name)
+        Ok(files::remove_at(parent, &CString::new(name)?)?)
     } else {
         unlinkat(parent, name, AtFlags::empty()).map_err(io::Error::from)
     }
-}
-
-fn clear_folder(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    let folder = Tree::open_folder(parent, name)?;
-    for entry in rustix::fs::Dir::read_from(&folder)? {
-        let entry = entry?;
-        let inner = entry.file_name().to_bytes();
-        if !matches!(inner, b"." | b"..") {
-            clear(folder.as_fd(), inner, look(folder.as_fd(), inner)?)?;
-        }
-    }
-    unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(io::Error::from)
 }
 
 /// Writes a file's content; gives its part of the layer's sum.

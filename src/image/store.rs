@@ -40,6 +40,7 @@ use super::{
     sums::{self, Sums},
 };
 use crate::{
+    files,
     limits::{IMAGE_CONFIG_MAX_BYTES, IMAGE_USE_GRAIN, MANIFEST_MAX_BYTES},
     model::{LocalImage, UnixTime},
 };
@@ -432,7 +433,10 @@ impl Store {
         match fs::rename(tree, &path) {
             Ok(()) => sync_folder(&self.root.join("layers")),
             // Another fetch was faster; both trees are of the same verified bytes.
-            Err(_) if path.is_dir() => self.remove_tree(tree).map_err(at(tree)),
+            Err(_) if path.is_dir() => {
+                self.discard(tree);
+                Ok(())
+            }
             Err(e) => Err(at(&path)(e)),
         }
     }
@@ -468,7 +472,7 @@ impl Store {
             fs::rename(&draft, path)
         };
         let written = write().map_err(at(path));
-        let cleaned = fs::remove_dir_all(&folder).map_err(at(&folder));
+        let cleaned = files::remove_tree(&folder).map_err(|e| at(&folder)(e.into()));
         written.and(cleaned)?;
         path.parent().map_or(Ok(()), sync_folder)
     }

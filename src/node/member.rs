@@ -158,6 +158,7 @@ impl<'a> Member<'a> {
         )));
         let (settled_sender, settled) = smol::channel::unbounded();
         let (tidy, asked_to_tidy) = smol::channel::bounded(1);
+        let (stuck, stuck_tasks) = smol::channel::bounded(perform::STUCK_MAX);
         let context = Rc::new(Context {
             facts: RefCell::new(facts(&config, &description)),
             config: config.clone(),
@@ -171,11 +172,17 @@ impl<'a> Member<'a> {
             stale: RefCell::new(BTreeMap::new()),
             sound: RefCell::new(BTreeSet::new()),
             tidy,
+            stuck,
             health: RefCell::new(BTreeMap::new()),
             network: RefCell::new(attach::network(&config, &agent.borrow())),
         });
-        let performer =
-            Performer::new(Rc::clone(&executor), context, settled_sender, asked_to_tidy);
+        let performer = Performer::new(
+            Rc::clone(&executor),
+            context,
+            settled_sender,
+            asked_to_tidy,
+            stuck_tasks,
+        );
         let publisher =
             Publisher::new(Rc::clone(&executor), Rc::clone(&agent), config.exec_root.clone());
         Ok(Self {

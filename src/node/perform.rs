@@ -11,7 +11,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     rc::Rc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use smol::{
@@ -35,9 +35,16 @@ use crate::{
         Task, TaskId, chain,
     },
     net::{self, Lease, Network},
-    shim::{self, Program, Shim},
+    shim::{self, Left, Program, Shim},
     spec::{self, Files, NodeFacts},
 };
+
+/// How many tasks with files that resist wait to be heard of.
+pub(super) const STUCK_MAX: usize = 64;
+
+/// Pauses before files that resist are tried again: the first, and the longest.
+const STUCK_RETRY_MIN: Duration = Duration::from_secs(60);
+const STUCK_RETRY_MAX: Duration = Duration::from_secs(3600);
 
 /// What is known of one task's container.
 #[derive(Debug, Default)]
@@ -83,6 +90,8 @@ pub(super) struct Context {
     pub(super) sound: RefCell<BTreeSet<String>>,
     /// Asks for old images to be looked for.
     pub(super) tidy: Sender<()>,
+    /// Tasks of which only files are left that could not be removed.
+    pub(super) stuck: Sender<TaskId>,
     /// What was last heard of containers with a health check, for people. At most one per task.
     pub(super) health: RefCell<BTreeMap<TaskId, Health>>,
     /// The bridge, and who is on it.
@@ -119,6 +128,7 @@ pub(super) struct Performer {
     resting: BTreeMap<TaskId, Controller>,
     under_way: BTreeMap<TaskId, (Sender<()>, Running<()>)>,
     _tidying: Running<()>,
+    _clearing: Running<()>,
 }
 
 impl Performer {
@@ -127,8 +137,10 @@ impl Performer {
         context: Rc<Context>,
         settled: Sender<Box<Settled>>,
         asked_to_tidy: Receiver<()>,
+        stuck: Receiver<TaskId>,
     ) -> Self {
         let tidying = executor.spawn(images::keep_tidy(Rc::clone(&context), asked_to_tidy));
+        let clearing = executor.spawn(clear_away(Rc::clone(&context), stuck));
         Self {
             executor,
             context,
@@ -136,6 +148,7 @@ impl Performer {
             resting: BTreeMap::new(),
             under_way: BTreeMap::new(),
             _tidying: tidying,
+            _clearing: clearing,
         }
     }
 
@@ -422,13 +435,59 @@ async fn remove(context: &Context, task: &Task, controller: &mut Controller) -> 
             context.tidy();
             Outcome::Done
         }
-        Err(error) => Outcome::Temporary(format!("cannot remove the container: {error}")),
+        Err(error @ Left::Alive(_)) => {
+            Outcome::Temporary(format!("cannot remove the container: {error}"))
+        }
+        // It has ended and only files are in the way: that holds up neither `leave` nor a manager.
+        Err(error @ Left::Files(_)) => {
+            log::warn!("{error}; tried again now and then task.id={}", task.id);
+            // Full: the next start of the agent looks for what is left.
+            let _full = context.stuck.try_send(task.id.clone());
+            Outcome::Done
+        }
+    }
+}
+
+/// Tries again to remove the files that resisted, with pauses that grow.
+async fn clear_away(context: Rc<Context>, stuck: Receiver<TaskId>) {
+    while let Ok(first) = stuck.recv().await {
+        let mut left = BTreeSet::from([first]);
+        let mut pause = STUCK_RETRY_MIN;
+        while !left.is_empty() {
+            let more = async { stuck.recv().await.ok() };
+            let elapsed = async {
+                smol::Timer::after(pause).await;
+                None
+            };
+            if let Some(task) = future::or(more, elapsed).await {
+                left.insert(task);
+                continue;
+            }
+            pause = pause.saturating_mul(2).min(STUCK_RETRY_MAX);
+            let mut still = BTreeSet::new();
+            for task in left {
+                // A manager may have assigned the same identifier again: its start clears away.
+                if context.agent.borrow().record(&task).is_some() {
+                    continue;
+                }
+                match discard(&context.config, &task).await {
+                    Ok(()) => {
+                        log::info!("the files of a container are gone at last task.id={task}")
+                    }
+                    Err(error) => {
+                        log::debug!("{error} task.id={task}");
+                        still.insert(task);
+                    }
+                }
+            }
+            left = still;
+        }
     }
 }
 
 /// Removes every trace of a task's container, on a thread of its own: a writable layer may hold
 /// a hundred thousand files, and the loop has heartbeats to send.
-async fn discard(config: &Config, task: &TaskId) -> io::Result<()> {
+async fn discard(config: &Config, task: &TaskId) -> Result<(), Left> {
     let dir = task_dir(&config.exec_root, task);
     let writable = writable_dir(&config.data_root, task);
     smol::unblock(move || shim::remove(&dir, &writable)).await
@@ -654,6 +713,7 @@ mod tests {
             stale: RefCell::new(BTreeMap::new()),
             sound: RefCell::new(BTreeSet::new()),
             tidy: smol::channel::bounded(1).0,
+            stuck: smol::channel::bounded(1).0,
             health: RefCell::new(BTreeMap::new()),
             network: RefCell::new(Network::new(config.bridge.clone(), BTreeMap::new())),
             agent: Rc::new(RefCell::new(agent)),

@@ -1,5 +1,6 @@
 //! Clearing away what a task left, whatever happened to its shim.
 
+use core::fmt;
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -15,7 +16,12 @@ use super::{
     frame::{self, Request},
     record::{self, Resources},
 };
-use crate::{container::Cgroup, limits, model::TaskId};
+use crate::{
+    container::Cgroup,
+    files::{self, RemoveError},
+    limits,
+    model::TaskId,
+};
 
 /// The tasks that have a folder in `exec_root`, for an agent that begins.
 ///
@@ -55,14 +61,63 @@ pub fn layers_in_use(exec_root: &Path) -> io::Result<BTreeSet<PathBuf>> {
     Ok(layers)
 }
 
+/// Why something of a container is left; a later [`remove`] tries again.
+#[derive(Debug)]
+pub enum Left {
+    /// It may still run, or hold what it has mounted.
+    Alive(io::Error),
+    /// It has ended for good; only files stay.
+    Files(RemoveError),
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alive(cause) => cause.fmt(f),
+            Self::Files(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for Left {}
+
 /// Ends a shim and its container when they still run, and removes its groups, mounts, writable layer, anonymous
 /// volumes and the task's folder, in an order that allows to begin again after a crash.
 ///
 /// Blocks for as long as the kernel takes to delete the files. Does nothing when all is gone.
 ///
 /// # Errors
-/// The first thing that could not be removed; a later call tries again.
-pub fn remove(dir: &Path, writable: &Path) -> io::Result<()> {
+/// [`Left`]: what can not be removed does not keep the rest.
+pub fn remove(dir: &Path, writable: &Path) -> Result<(), Left> {
+    let anonymous_volumes = end(dir, writable).map_err(Left::Alive)?;
+    let mut stuck: Option<RemoveError> = None;
+    let mut remove = |path: &Path| match (files::remove_tree(path), &mut stuck) {
+        (Ok(()), _) => true,
+        (Err(error), None) => {
+            stuck = Some(error);
+            false
+        }
+        (Err(error), Some(first)) => {
+            first.more = first.more.saturating_add(error.more).saturating_add(1);
+            false
+        }
+    };
+    let mut gone = true;
+    for volume in &anonymous_volumes {
+        gone &= remove(volume);
+    }
+    gone &= remove(&writable.join("upper"));
+    gone &= remove(&writable.join("work"));
+    // The records last: they are needed until everything that they name is gone.
+    if gone && remove(dir) {
+        remove(writable);
+    }
+    stuck.map_or(Ok(()), |error| Err(Left::Files(error)))
+}
+
+/// Ends whatever runs, and everything that only the kernel holds. Gives the volumes that go with
+/// the container.
+fn end(dir: &Path, writable: &Path) -> io::Result<Vec<PathBuf>> {
     end_shim(dir)?;
     // The folder is on tmpfs: after a reboot only the copy beside the writable layer is left.
     let resources = match record::read_resources(dir)? {
@@ -73,16 +128,7 @@ pub fn remove(dir: &Path, writable: &Path) -> io::Result<()> {
         kill(resources)?;
     }
     unmount_below(dir)?;
-    if let Some(resources) = &resources {
-        for volume in &resources.anonymous_volumes {
-            remove_all(volume)?;
-        }
-    }
-    // The folder last but one: its record is needed until everything that it names is gone.
-    remove_all(&writable.join("upper"))?;
-    remove_all(&writable.join("work"))?;
-    remove_all(dir)?;
-    remove_all(writable)
+    Ok(resources.map(|resources| resources.anonymous_volumes).unwrap_or_default())
 }
 
 /// Asks a living shim to kill its container, and waits until it is gone: one that still starts
@@ -110,13 +156,6 @@ pub(super) fn kill(resources: &Resources) -> io::Result<()> {
     let cgroup = Cgroup::of(&resources.cgroup_parent, resources.container.as_str())?;
     cgroup.kill()?;
     cgroup.remove()
-}
-
-fn remove_all(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// A runner mounts nothing in this namespace; this is for what others put there.

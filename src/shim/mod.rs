@@ -22,7 +22,7 @@ mod stat;
 
 pub(crate) use crate::container::has_controller;
 pub use crate::container::{AppArmor, Storage, apparmor, storage};
-pub use cleanup::{layers_in_use, list, remove};
+pub use cleanup::{Left, layers_in_use, list, remove};
 pub use client::{AttachError, Program, Shim, SpawnError, StartError, never_began, spawn};
 #[doc(hidden)]
 pub use frame::fuzz as fuzz_frame;
