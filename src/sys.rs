@@ -399,6 +399,25 @@ pub const SECCOMP_LOG: u32 = 2;
 /// Flag of [`load_seccomp`]: the processor's speculation stays as it is.
 pub const SECCOMP_SPECULATION: u32 = 4;
 
+/// Gives this process a session keyring of its own, so that it sees nobody else's keys
+/// (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`). Kernels without keys have none to see.
+///
+/// # Errors
+/// What the kernel says, such as `EDQUOT` when this user has too many.
+pub(crate) fn join_new_session_keyring() -> io::Result<()> {
+    const JOIN: libc::c_long = 1;
+    const ANONYMOUS: libc::c_long = 0;
+    // SAFETY: keyctl reads no memory of ours: the name is a null pointer.
+    let joined = unsafe { libc::syscall(libc::SYS_keyctl, JOIN, ANONYMOUS) };
+    match joined {
+        -1 => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+            e => Err(e),
+        },
+        _ => Ok(()),
+    }
+}
+
 /// Installs a seccomp filter on this thread.
 ///
 /// # Errors

@@ -86,6 +86,55 @@ fn signals_and_grace_end_a_container_as_docker_does() {
     bench.nothing_is_left();
 }
 
+/// What the image says of the folder itself, or twice, makes no other root.
+#[test]
+fn the_root_folder_is_roots_whatever_the_layers_say() {
+    or_skip!();
+    let bench = Bench::new("rootdir");
+    for (mode, owner) in [(0o700, 5), (0o555, 0), (0o777, 6)] {
+        let mut bundle = bench.shell("stat -c '%a %u:%g' / > /out/seen; exit 7");
+        let top = bench.base.join(format!("top-{mode:o}"));
+        fs::create_dir(&top).unwrap();
+        std::os::unix::fs::chown(&top, Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(&top, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        // The same layer again, next to itself and further up.
+        let image = bundle.root.layers.clone();
+        bundle.root.layers.extend([top.clone(), top.clone()]);
+        bundle.root.layers.extend(image);
+        bundle.root.layers.push(top);
+        assert_eq!(bench.run(&bundle).code, 7, "{mode:o}");
+        assert_eq!(fs::read_to_string(bench.base.join("out/seen")).unwrap(), "755 0:0\n");
+    }
+    bench.nothing_is_left();
+}
+
+/// A device or a name that a container can change is its own (chmod, filling), and so are its keys.
+#[test]
+fn nothing_of_the_hosts_is_within_a_containers_reach() {
+    or_skip!();
+    let bench = Bench::new("reach");
+    let mode = |path: &str| {
+        let data = fs::metadata(path).unwrap();
+        (std::os::unix::fs::MetadataExt::mode(&data), std::os::unix::fs::MetadataExt::gid(&data))
+    };
+    let before = mode("/dev/null");
+    let bundle = bench.shell(
+        "chmod 0766 /dev/stdin && chgrp 5 /proc/self/fd/0 && cat < /dev/stdin > /out/read; \
+         dd if=/dev/zero bs=64k count=64 >> /etc/hosts 2> /dev/null; wc -c < /etc/hosts > /out/size",
+    );
+    assert_eq!(bench.run(&bundle).code, 0);
+    assert_eq!(mode("/dev/null"), before, "the host's null device");
+    assert_eq!(fs::read(bench.base.join("out/read")).unwrap(), b"");
+    let size = fs::read_to_string(bench.base.join("out/size")).unwrap();
+    assert!(size.trim().parse::<u32>().unwrap() <= 1 << 20, "{size}");
+
+    let mut named = bench.shell("cat /proc/1/comm > /out/comm; exit 7");
+    named.init = true;
+    assert_eq!(bench.run(&named).code, 7);
+    assert_eq!(fs::read_to_string(bench.base.join("out/comm")).unwrap(), "docker-init\n");
+    bench.nothing_is_left();
+}
+
 /// Folders in folders cost their maker nothing; removing them must not cost us a descriptor or a
 /// stack frame each.
 #[test]

@@ -5,11 +5,12 @@
 //! descriptor of its target: no path of the image is ever resolved twice.
 
 use std::{
+    collections::BTreeSet,
     ffi::{CStr, CString},
     fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink},
+        unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink},
     },
     path::{Path, PathBuf},
 };
@@ -17,7 +18,7 @@ use std::{
 use rustix::{
     fs::{
         AtFlags, FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, Uid, chownat, fchmod, fchown,
-        fstat, fstatfs, makedev, mknodat, openat, symlinkat,
+        fstat, fstatfs, makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat,
     },
     io::Errno,
     mount::{
@@ -58,6 +59,10 @@ const LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 ];
+
+/// Of the file system with hosts, hostname and resolv.conf: the largest that was seen has some
+/// kilobytes. What is too much for it fails the start, or the container's own writing.
+const NAMES_OPTIONS: &CStr = c"mode=0755,size=1m,nr_inodes=16";
 
 /// Target of the link `/dev/core`.
 const CORE: &str = "/proc/kcore";
@@ -125,7 +130,10 @@ fn open_shared(bundle: &Bundle) -> Result<Vec<(usize, OwnedFd)>, String> {
 /// the writable layer's place. Short links in `dir/l` stand for the layers, for all options of a
 /// mount must fit into one page, and a path may hold a comma.
 fn overlay(bundle: &Bundle) -> Result<OwnedFd, String> {
-    let mut lower: Vec<PathBuf> = bundle.root.layers.iter().rev().cloned().collect();
+    // A layer that is there twice says nothing again further down, and overlayfs refuses it.
+    let mut seen = BTreeSet::new();
+    let top_first = bundle.root.layers.iter().rev();
+    let mut lower: Vec<PathBuf> = top_first.filter(|layer| seen.insert(*layer)).cloned().collect();
     let empty = bundle.dir.join("empty");
     if lower.is_empty() {
         lower.push(empty.clone());
@@ -140,15 +148,10 @@ fn overlay(bundle: &Bundle) -> Result<OwnedFd, String> {
             symlink(layer, links.join(number.to_string()))?;
         }
         symlink(writable, links.join("w"))?;
-        let top = lower.first().map(fs::metadata).transpose()?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(writable.join("work"))?;
         let upper = writable.join("upper");
         fs::create_dir_all(&upper)?;
-        if let Some(top) = top {
-            // The root folder of a container is the image's.
-            chown(&upper, Some(top.uid()), Some(top.gid()))?;
-            fs::set_permissions(&upper, fs::Permissions::from_mode(top.mode() & 0o7777))?;
-        }
+        root_folder(&upper)?;
         std::env::set_current_dir(links)
     };
     prepare().map_err(|e| failed("prepare the root file system", &e))?;
@@ -166,6 +169,7 @@ fn overlay(bundle: &Bundle) -> Result<OwnedFd, String> {
             Err(e) if fit.is_err() || plain::is_unfit(e) => {
                 let upper = writable.join("upper");
                 plain::merge(&bundle.root.layers, &upper)?;
+                root_folder(&upper)?;
                 mount_bind(&upper, &root)?;
             }
             result => result?,
@@ -173,6 +177,13 @@ fn overlay(bundle: &Bundle) -> Result<OwnedFd, String> {
         resolve::host(&root)
     };
     open().map_err(|e| failed("mount the root file system", &e))
+}
+
+/// `/` of a container is root's and open to all, whatever a layer says of `./` (moby
+/// `daemon/graphdriver/overlay2`).
+fn root_folder(place: &Path) -> io::Result<()> {
+    chown(place, Some(0), Some(0))?;
+    fs::set_permissions(place, fs::Permissions::from_mode(0o755))
 }
 
 struct Tree<'a> {
@@ -211,6 +222,19 @@ impl Tree<'_> {
         made(symlinkat("/proc/mounts", &etc, "mtab"))
     }
 
+    /// An image's link where a default file system goes is replaced in the container's own layer,
+    /// as moby's `daemon/initlayer` does: what it leads to is not looked at.
+    fn replace_links(&self) -> io::Result<()> {
+        for name in ["dev", "proc", "sys"] {
+            let found = statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW);
+            if found.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink) {
+                unlinkat(&self.root, name, AtFlags::empty())?;
+                mkdirat(&self.root, name, Mode::from_raw_mode(0o755))?;
+            }
+        }
+        Ok(())
+    }
+
     fn wanted_by_user(&self, target: &str) -> bool {
         self.bundle.mounts.iter().any(|m| m.target == target)
     }
@@ -218,6 +242,7 @@ impl Tree<'_> {
     /// Docker's default mounts (moby `oci/defaults.go`).
     fn defaults(&self) -> Result<(), String> {
         let none = MountFlags::empty();
+        self.replace_links().map_err(|e| failed("replace links of the image", &e))?;
         self.default_mount("proc", "/proc", NO_DEVICES_NO_PROGRAMS, c"")?;
         let dev = self.default_mount(
             "tmpfs",
@@ -249,7 +274,8 @@ impl Tree<'_> {
     }
 
     /// Mounts one of the default file systems, unless the user has one there. A link at the
-    /// target, or before it, is refused (CVE-2026-47766, CVE-2019-19921).
+    /// target, or before it, is refused (CVE-2026-47766, CVE-2019-19921); an image's own was
+    /// replaced before.
     fn default_mount(
         &self,
         kind: &str,
@@ -517,7 +543,15 @@ impl Tree<'_> {
     }
 
     /// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`.
+    ///
+    /// They lie on a small file system of their own: the container's root may write to them, and
+    /// must not be able to fill the host's `exec-root` with that.
     fn names(&self) -> Result<(), String> {
+        let store = self.dir.join("names");
+        let mounted = fs::create_dir_all(&store).and_then(|()| {
+            Ok(mount("tmpfs", &store, "tmpfs", MountFlags::empty(), NAMES_OPTIONS)?)
+        });
+        mounted.map_err(|e| failed("mount the tmpfs for names", &e))?;
         let of_host = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let bundle = self.bundle;
         let files = [
@@ -533,7 +567,7 @@ impl Tree<'_> {
             if self.wanted_by_user(target) {
                 continue;
             }
-            let path = self.dir.join(name);
+            let path = store.join(name);
             let on = || -> io::Result<()> {
                 fs::write(&path, content)?;
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
@@ -562,8 +596,13 @@ impl Tree<'_> {
             return Ok(());
         }
         let store = self.dir.join("secrets");
-        mount("tmpfs", &store, "tmpfs", NO_DEVICES_NO_PROGRAMS, c"mode=0700")
-            .map_err(|e| failed("mount the tmpfs for secrets", &e.into()))?;
+        let mount = |options| mount("tmpfs", &store, "tmpfs", NO_DEVICES_NO_PROGRAMS, options);
+        match mount(c"mode=0700,noswap") {
+            // Kernels before 6.4 may write it to swap, if the device has any.
+            Err(Errno::INVAL) => mount(c"mode=0700"),
+            mounted => mounted,
+        }
+        .map_err(|e| failed("mount the tmpfs for secrets", &e.into()))?;
         for (number, file) in files.iter().enumerate() {
             let on = || -> io::Result<()> {
                 let path = store.join(number.to_string());

@@ -5,12 +5,16 @@ use std::{
     ffi::CString,
     fs, io,
     io::Read as _,
-    os::{fd::BorrowedFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
     path::Path,
 };
 
 use rustix::{
-    fs::{Access, FileType, Gid, OFlags, Uid, access},
+    fs::{Access, FileType, Gid, Mode, OFlags, Uid, access, makedev},
+    pipe::PipeFlags,
     process::{Pid, Signal, WaitOptions, WaitStatus},
     termios::{isatty, tcsetpgrp},
     thread::{
@@ -45,7 +49,7 @@ fn failed(what: &str, error: &io::Error) -> Failure {
 /// Makes the working folder, as Docker does: of root, 0755. A read-only place shows its error
 /// when the folder is entered.
 pub(crate) fn make_cwd(bundle: &Bundle, root: BorrowedFd<'_>) {
-    let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let old = rustix::process::umask(Mode::from_raw_mode(0o022));
     match resolve::make(root, &bundle.cwd, Missing::Folder) {
         Ok(_) | Err(_) => rustix::process::umask(old),
     };
@@ -58,6 +62,7 @@ pub(super) fn run(
     confined: Transition,
     entry: Entry,
 ) -> Result<Infallible, Failure> {
+    sys::join_new_session_keyring().map_err(|e| failed("make a session keyring", &e))?;
     let user = user::resolve(
         &bundle.user,
         &bundle.groups,
@@ -117,8 +122,11 @@ fn account_file(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The user must be able to open `/dev/stdout` again. What belongs to the host keeps its owner.
-fn place_stdio(all: [BorrowedFd<'_>; 3], user: &User) -> Result<(), Failure> {
+/// The user must be able to open `/dev/stdout` again. What belongs to the host keeps its owner,
+/// and its null device stays outside: who has it can change its mode (`chmod /dev/stdin`).
+fn place_stdio(given: [BorrowedFd<'_>; 3], user: &User) -> Result<(), Failure> {
+    let own = own_null().map_err(|e| failed("open /dev/null", &e))?;
+    let all = given.map(|fd| if is_null(fd) { own.as_fd() } else { fd });
     for fd in all {
         let pipe = rustix::fs::fstat(fd)
             .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
@@ -128,6 +136,28 @@ fn place_stdio(all: [BorrowedFd<'_>; 3], user: &User) -> Result<(), Failure> {
         }
     }
     sys::place_stdio(all).map_err(|e| failed("place input and output", &e))
+}
+
+fn is_null(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == makedev(1, 3)
+    })
+}
+
+/// The null device of this root. A container may have removed its own before a probe enters: then
+/// a pipe that nobody writes to, which reads as empty too.
+fn own_null() -> io::Result<OwnedFd> {
+    let flags =
+        OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if let Ok(null) = rustix::fs::open("/dev/null", flags, Mode::empty())
+        && is_null(null.as_fd())
+    {
+        rustix::fs::fcntl_setfl(&null, OFlags::RDWR)?;
+        return Ok(null);
+    }
+    let (reading, _) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    Ok(reading)
 }
 
 fn give_up_rights(bundle: &Bundle, user: &User) -> Result<(), Failure> {
@@ -293,6 +323,8 @@ fn become_init(tty: bool) -> Result<(), Failure> {
         return Ok(());
     };
     sys::close_everything_from(0);
+    // What `ps` calls Docker's. Without its name an init works as well.
+    let _unnamed = rustix::thread::set_name(c"docker-init");
     let code = loop {
         let signal = sys::wait_for_signal();
         if signal == Signal::CHILD.as_raw() {
