@@ -135,6 +135,39 @@ fn nothing_of_the_hosts_is_within_a_containers_reach() {
     bench.nothing_is_left();
 }
 
+/// `admission.users` is about who the process really is.
+#[test]
+fn an_image_makes_nobody_of_another_number() {
+    or_skip!();
+    let bench = Bench::new("admitted");
+    let etc = bench.base.join("image/etc");
+    fs::create_dir_all(&etc).unwrap();
+    fs::write(etc.join("passwd"), "1000:x:0:0::/:\n1001:x:1001:0::/:\napp:x:1002:1002::/:\n")
+        .unwrap();
+    fs::write(etc.join("group"), "root:x:0:app\napp:x:1002:\nlow:x:5:\n").unwrap();
+    for (user, group, refused) in [
+        ("1000", "", "user 0"),
+        ("1001", "", "group 0"),
+        ("app", "", "group 0"),
+        ("1500", "", "group 0"),
+        ("1500:low", "", "group 5"),
+        ("1500:1500", "low", "group 5"),
+        ("1500:1500", "", ""),
+        ("app:app", "", ""),
+    ] {
+        let mut bundle = bench.bundle(&["true"]);
+        bundle.user = String::from(user);
+        bundle.groups = if group.is_empty() { vec![] } else { vec![String::from(group)] };
+        bundle.users = Some(vec![(1000, 1999)]);
+        let exit = bench.run(&bundle);
+        let error = exit.start_error.unwrap_or_default();
+        assert_eq!(error.is_empty(), refused.is_empty(), "{user}: {error}");
+        assert!(error.contains(refused), "{user}: {error}");
+        assert!(refused.is_empty() || error.contains("admission.users"), "{error}");
+    }
+    bench.nothing_is_left();
+}
+
 /// Folders in folders cost their maker nothing; removing them must not cost us a descriptor or a
 /// stack frame each.
 #[test]

@@ -291,13 +291,17 @@ pub fn main() -> ExitCode {
     // The kernel's copy of the arguments is out of reach; ours may hold a token.
     let texts = zeroize::Zeroizing::new(texts);
     let parsed = {
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        Arguments::from_args(&["edgeagent"], &texts)
+        let texts = globals_first(texts.iter().map(String::as_str));
+        let command = command_of(&texts).unwrap_or_default().to_owned();
+        if let Some(unknown) = unknown_command(&command) {
+            return Failure::usage(unknown).report();
+        }
+        Arguments::from_args(&["edgeagent"], &texts).map_err(|exit| (exit, command))
     };
     drop(texts);
     let arguments = match parsed {
         Ok(arguments) => arguments,
-        Err(exit) => return early(&exit),
+        Err((exit, command)) => return early(&exit, &command),
     };
     match dispatch(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -305,9 +309,86 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The options that every command takes, each with a value.
+const GLOBALS: [&str; 2] = ["--config", "--log-level"];
+
+/// Every command, as [`Command`] has them.
+const COMMANDS: [&str; 10] =
+    ["join", "run", "leave", "token", "status", "ps", "logs", "image", "check", "version"];
+
+/// Moves the global options before the command, where argh looks for them.
+fn globals_first<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let (mut globals, mut others) = (Vec::new(), Vec::new());
+    let mut texts = texts.peekable();
+    while let Some(text) = texts.next() {
+        let (name, value) = text.split_once('=').map_or((text, None), |(n, v)| (n, Some(v)));
+        if text == "--" {
+            others.push(text);
+            others.extend(texts.by_ref());
+        } else if GLOBALS.contains(&name) {
+            globals.push(name);
+            globals.extend(value.or_else(|| texts.next()));
+        } else {
+            others.push(text);
+        }
+    }
+    globals.extend(others);
+    globals
+}
+
+/// The command, in arguments that begin with the global options.
+fn command_of<'a>(texts: &[&'a str]) -> Option<&'a str> {
+    let globals = texts.iter().take_while(|text| GLOBALS.contains(text)).count();
+    let at = texts.chunks(2).take_while(|pair| pair.first().is_some_and(|t| GLOBALS.contains(t)));
+    texts.get(at.count().max(globals) * 2).copied()
+}
+
+/// What to say of a command that does not exist.
+fn unknown_command(command: &str) -> Option<String> {
+    let known = command.is_empty() || command.starts_with('-') || command == "help";
+    if known || COMMANDS.contains(&command) {
+        return None;
+    }
+    let nearest = COMMANDS.iter().map(|name| (distance(command, name), name)).min();
+    let hint = match nearest {
+        Some((distance, name)) if distance <= 2 => format!(", perhaps {name} is meant"),
+        Some(_) | None => String::new(),
+    };
+    Some(format!("unknown command {command:?}{hint}; edgeagent --help lists the commands"))
+}
+
+/// How many letters must be put in, left out or changed to make one word of the other.
+fn distance(from: &str, to: &str) -> usize {
+    // A mistyped command is short; the rest of a long word changes nothing.
+    let from: Vec<char> = from.chars().take(32).collect();
+    let mut row: Vec<usize> = (0..=from.len()).collect();
+    for letter in to.chars() {
+        let mut left = row.first().map_or(0, |first| first + 1);
+        let mut next = vec![left];
+        for (pair, other) in row.windows(2).zip(&from) {
+            let (above_left, above) = match pair {
+                [a, b] => (*a, *b),
+                _ => (0, 0),
+            };
+            left = (above_left + usize::from(*other != letter)).min(above + 1).min(left + 1);
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
 /// Help goes to standard output with 0, a usage error to standard error with 2.
-fn early(exit: &argh::EarlyExit) -> ExitCode {
+fn early(exit: &argh::EarlyExit, command: &str) -> ExitCode {
     let text = exit.output.trim_end();
+    if let Some(argument) = text.strip_prefix("Unrecognized argument: ") {
+        let kind = if argument.starts_with('-') { "option" } else { "argument" };
+        let shown = if argument.contains("SWMTKN") { "a join token" } else { argument };
+        let of = if COMMANDS.contains(&command) { command } else { "" };
+        let help = format!("edgeagent {of} --help").replace("  ", " ");
+        return Failure::usage(format!("unknown {kind} {shown}; {help} lists what there is"))
+            .report();
+    }
     match exit.status {
         Ok(()) => match print(format_args!("{text}\n")) {
             Ok(()) => ExitCode::SUCCESS,
@@ -372,4 +453,55 @@ fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::failed("cannot print as JSON", &error))?;
     print(format_args!("{text}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(texts: &[&str]) -> Result<Arguments, String> {
+        let texts = globals_first(texts.iter().copied());
+        Arguments::from_args(&["edgeagent"], &texts).map_err(|exit| exit.output)
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() {
+        for texts in [
+            &["--config", "/a", "--log-level", "debug", "status", "--json"][..],
+            &["status", "--config", "/a", "--json", "--log-level", "debug"],
+            &["--log-level", "debug", "status", "--json", "--config=/a"],
+            &["--config=/a", "status", "--log-level=debug", "--json"],
+        ] {
+            let arguments = parsed(texts).unwrap();
+            assert_eq!(arguments.config, Some(PathBuf::from("/a")), "{texts:?}");
+            assert_eq!(arguments.log_level, Some(::log::LevelFilter::Debug), "{texts:?}");
+            assert!(matches!(arguments.command, Command::Status(Status { json: true })));
+            assert_eq!(command_of(&globals_first(texts.iter().copied())), Some("status"));
+        }
+        assert!(parsed(&["status", "--config"]).is_err(), "a value is wanted");
+        assert_eq!(globals_first(["a", "--", "--config", "b"].into_iter()).first(), Some(&"a"));
+    }
+
+    #[test]
+    fn an_unknown_command_is_told_with_the_nearest_one() {
+        for name in COMMANDS {
+            assert_eq!(unknown_command(name), None);
+            // What is in the list is a command, and the other way round.
+            let help = parsed(&[name, "--help"]).unwrap_err();
+            assert!(help.starts_with(&format!("Usage: edgeagent {name}")), "{help}");
+        }
+        let usage = parsed(&["--help"]).unwrap_err();
+        let listed = usage.split("Commands:").nth(1).unwrap();
+        let lines =
+            listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        assert_eq!(lines.count(), COMMANDS.len(), "{listed}");
+
+        let said = unknown_command("statu").unwrap();
+        assert!(said.contains("unknown command \"statu\"") && said.contains("status"), "{said}");
+        assert!(unknown_command("jion").unwrap().contains("perhaps join"), "two letters");
+        let said = unknown_command("exec").unwrap();
+        assert!(!said.contains("perhaps") && said.contains("edgeagent --help"), "{said}");
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+    }
 }

@@ -69,6 +69,7 @@ pub(super) fn run(
         &account_file("/etc/passwd"),
         &account_file("/etc/group"),
     )?;
+    admit(bundle, &user)?;
     let mut env = bundle.env.clone();
     if !env.iter().any(|v| v.starts_with("HOME=") && v != "HOME=") {
         env.retain(|v| v != "HOME=");
@@ -103,6 +104,25 @@ pub(super) fn run(
     sys::reset_signals();
     let error = sys::exec(&path, &argv, &env);
     Err(not_run(&program, &error))
+}
+
+/// Holds the owner's `admission.users` against whom the image's account files make of a user: they
+/// may give a number, or a group, that nobody asked for.
+fn admit(bundle: &Bundle, user: &User) -> Result<(), Failure> {
+    let Some(ranges) = &bundle.users else { return Ok(()) };
+    let admitted = |id: u32| ranges.iter().any(|(from, to)| (*from..=*to).contains(&id));
+    let what = if !admitted(user.uid) {
+        format!("user {}", user.uid)
+    } else if let Some(gid) = user.groups.iter().find(|gid| !admitted(**gid)) {
+        format!("group {gid} of user {}", user.uid)
+    } else {
+        return Ok(());
+    };
+    Err(Failure::from(format!(
+        "{what}, which {:?} is in this image, is not admitted by this device (rule \
+         admission.users): name user and group by number, as --user (compose: user) 1000:1000",
+        bundle.user
+    )))
 }
 
 fn account_file(path: &str) -> String {

@@ -52,6 +52,9 @@ pub struct Bundle {
     pub apparmor: bool,
     /// Set `no_new_privs`.
     pub no_new_privileges: bool,
+    /// `admission.users`: ranges of numbers, of which the user and all groups must be once their
+    /// names are resolved; absent: any.
+    pub users: Option<Vec<(u32, u32)>>,
     /// Memory limit in bytes; memory and swap together get twice this.
     pub memory_bytes: Option<u64>,
     /// CPU limit, 1 CPU = 10^9.

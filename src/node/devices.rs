@@ -93,17 +93,30 @@ pub(super) fn complete(
             }
         }
     }
-    for resource in &task.generic_resources {
+    bundle.devices.extend(given(policy, &task.generic_resources)?);
+    if DEVICES_MAX < bundle.devices.len() {
+        return Err(format!("more than {DEVICES_MAX} devices for one container"));
+    }
+    Ok(())
+}
+
+/// The devices of classes that a manager gave a task.
+fn given(policy: &Policy, resources: &[GenericResource]) -> Result<Vec<BundleDevice>, String> {
+    let mut devices = Vec::new();
+    for resource in resources {
         let GenericResource::Named { kind, value } = resource else { continue };
         let Some((_, patterns)) = policy.device_classes.iter().find(|(class, _)| class == kind)
         else {
             continue;
         };
-        if !patterns.iter().any(|pattern| matches(pattern, value)) {
+        // The value is a manager's: only the plain path of a node that is offered is one, for
+        // `/dev/net/../vda` is of the pattern `/dev/net/**` too.
+        let plain = value.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
+        if !plain || !patterns.iter().any(|pattern| matches(pattern, value)) {
             return Err(format!("{value} is no device of the class {kind} on this node"));
         }
         let meta = fs::metadata(value).map_err(|e| format!("the {kind} {value} is gone: {e}"))?;
-        let given = device(Path::new(value), false)
+        let found = device(Path::new(value), false)
             .ok_or_else(|| format!("the {kind} {value} is no device any more"))?;
         let node = DeviceNode {
             path: value.clone(),
@@ -111,12 +124,9 @@ pub(super) fn complete(
             uid: meta.uid(),
             gid: meta.gid(),
         };
-        bundle.devices.push(BundleDevice { node: Some(node), ..given });
+        devices.push(BundleDevice { node: Some(node), ..found });
     }
-    if DEVICES_MAX < bundle.devices.len() {
-        return Err(format!("more than {DEVICES_MAX} devices for one container"));
-    }
-    Ok(())
+    Ok(devices)
 }
 
 /// What a mount brings that may be a device: the source itself, or the files of a folder of `/dev`.
@@ -145,6 +155,31 @@ mod tests {
         };
         let sink = GenericResource::Named { kind: "sink".into(), value: "/dev/null".into() };
         assert_eq!(offered(&policy), [sink]);
+    }
+
+    #[test]
+    fn only_the_plain_path_of_a_device_of_the_class_is_one() {
+        let classes = vec![("any".into(), vec!["/dev/**".into()])];
+        let policy = Policy { device_classes: classes, ..Policy::default() };
+        let resource =
+            |value: &str| GenericResource::Named { kind: "any".into(), value: value.into() };
+        let given = |value: &str| given(&policy, &[resource(value)]).map(|found| found.len());
+        assert_eq!(given("/dev/null"), Ok(1));
+        for value in [
+            "/dev/pts/../null",
+            "/dev/./null",
+            "/dev//null",
+            "/dev/../dev/null",
+            "/dev/null/",
+            "/dev/null/.",
+            "/dev/..",
+            "dev/null",
+            "null",
+            "",
+        ] {
+            let refused = given(value).unwrap_err();
+            assert!(refused.contains("is no device of the class any"), "{value}: {refused}");
+        }
     }
 
     #[test]

@@ -178,7 +178,9 @@ pub fn build(
         capabilities: security::capabilities(&spec.capability_add, &spec.capability_drop)?,
         seccomp: seccomp(spec, node)?,
         apparmor: !spec.privileges.apparmor_disabled,
-        no_new_privileges: spec.privileges.no_new_privileges,
+        // Who may start as some users only must not become others by a set-id program.
+        no_new_privileges: spec.privileges.no_new_privileges || node.policy.users.is_some(),
+        users: node.policy.users.clone(),
         memory_bytes: resources::enforced(resources::memory(task.limits.memory_bytes)?, node)?,
         nano_cpus: resources::cpus(task.limits.nano_cpus, node.cpus)?,
         pids: u64::try_from(spec.pids_limit).ok().filter(|pids| 0 < *pids),

@@ -2,13 +2,14 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     os::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixDatagram},
     },
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -60,12 +61,24 @@ fn program(folder: &Folder) -> Command {
     command
 }
 
-/// The next message, if one comes in time.
+/// The next message, if one comes in time. A signal ends no wait, and what else goes wrong is told.
+#[expect(clippy::disallowed_methods, reason = "a test waits with a bound")]
 fn message(socket: &UnixDatagram, patience: Duration) -> Option<String> {
-    socket.set_read_timeout(Some(patience)).unwrap();
+    let begin = Instant::now();
     let mut bytes = [0; 4096];
-    let length = socket.recv(&mut bytes).ok()?;
-    Some(String::from_utf8(bytes[..length].to_vec()).unwrap())
+    loop {
+        // Zero would mean no bound at all.
+        let left = patience.saturating_sub(begin.elapsed()).max(Duration::from_millis(1));
+        socket.set_read_timeout(Some(left)).unwrap();
+        match socket.recv(&mut bytes) {
+            Ok(length) => return Some(String::from_utf8(bytes[..length].to_vec()).unwrap()),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return None;
+            }
+            Err(e) => panic!("no message: {e}"),
+        }
+    }
 }
 
 #[test]

@@ -122,6 +122,7 @@ impl Bench {
             seccomp: Seccomp::Default,
             apparmor: true,
             no_new_privileges: false,
+            users: None,
             memory_bytes: None,
             nano_cpus: None,
             pids: None,
