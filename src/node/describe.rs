@@ -19,6 +19,10 @@ const PLUGINS: [Plugin; 6] = [
     Plugin { kind: "Volume", name: "local" },
 ];
 
+/// The engine label that every node of ours has, with the version; one of the owner's of the same
+/// name wins.
+const LABEL: &str = "io.edgeagent";
+
 /// Not there with `"bridge": "none"`.
 const BRIDGE: Plugin = Plugin { kind: "Network", name: "bridge" };
 
@@ -31,7 +35,10 @@ pub(super) fn describe(
 ) -> NodeDescription {
     let name = rustix::system::uname();
     let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
-    let mut engine_labels = provisioned.clone();
+    // So that a service can be kept on such nodes, or off them.
+    let mine = (String::from(LABEL), String::from(env!("CARGO_PKG_VERSION")));
+    let mut engine_labels = BTreeMap::from([mine]);
+    engine_labels.extend(provisioned.clone());
     engine_labels.extend(config.labels.clone());
     NodeDescription {
         hostname: config.hostname.clone().unwrap_or_else(|| text(name.nodename())),
@@ -106,7 +113,12 @@ mod tests {
         let provisioned = labels(&[("site", "hut"), ("row", "3")]);
         let tls_info = TlsInfo::default();
         let description = describe(&config, &provisioned, tls_info);
-        assert_eq!(description.engine_labels, labels(&[("row", "3"), ("site", "roof")]));
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = [(LABEL, version), ("row", "3"), ("site", "roof")];
+        assert_eq!(description.engine_labels, labels(&expected));
+        let config = Config { labels: labels(&[(LABEL, "no")]), ..Config::default() };
+        let description = describe(&config, &labels(&[]), TlsInfo::default());
+        assert_eq!(description.engine_labels, labels(&[(LABEL, "no")]));
     }
 
     #[test]

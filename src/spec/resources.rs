@@ -124,13 +124,10 @@ pub(super) fn log_bytes(driver: Option<&Driver>, node: u64) -> Result<u64, SpecE
                 0 < files
             }
             // They only say how Docker handles its files and queues.
-            "compress" | "mode" | "max-buffer-size" => true,
-            "labels" | "labels-regex" | "env" | "env-regex" | "tag" => {
-                return Err(SpecError::unsupported(
-                    format!("--log-opt {key}"),
-                    "leave it out of the log options",
-                ));
-            }
+            "compress" | "cache-disabled" | "cache-max-file" | "cache-max-size"
+            | "cache-compress" | "mode" | "max-buffer-size" => true,
+            // They add words to lines that are sent or stored elsewhere.
+            "labels" | "labels-regex" | "env" | "env-regex" | "tag" => true,
             _ => {
                 let name = if driver.name.is_empty() { "json-file" } else { &driver.name };
                 return Err(SpecError::invalid(format!(
@@ -152,17 +149,26 @@ const LOG_MIN_BYTES: u64 = 16 * 1024;
 /// Bytes of `10m`, `64K`, `1GiB` and the like; units are powers of 1024 (docker/go-units
 /// `RAMInBytes`).
 pub(super) fn byte_size(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let digits = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
     let (number, unit) = text.split_at_checked(digits)?;
     let factor = match unit.trim_start().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
+        "" | "b" => 1_u64,
         "k" | "kb" | "kib" => 1 << 10,
         "m" | "mb" | "mib" => 1 << 20,
         "g" | "gb" | "gib" => 1 << 30,
         "t" | "tb" | "tib" => 1 << 40,
         _ => return None,
     };
-    number.parse::<u64>().ok()?.checked_mul(factor)
+    // A fraction is cut off after the sixth digit, which is a byte of a megabyte.
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    if !part.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let digits = part.get(..part.len().min(6))?;
+    let scale = 10_u64.pow(u32::try_from(digits.len()).ok()?);
+    let whole = whole.parse::<u64>().ok()?.checked_mul(factor)?;
+    let part = u128::from(digits.parse::<u64>().ok()?) * u128::from(factor) / u128::from(scale);
+    whole.checked_add(u64::try_from(part).ok()?)
 }
 
 #[cfg(test)]
@@ -237,7 +243,15 @@ mod tests {
         for name in ["syslog", "journald"] {
             assert!(bytes(name, &[]).unwrap_err().to_string().contains(name));
         }
-        assert!(bytes("local", &[("tag", "x")]).is_err());
+        for name in ["tag", "labels", "labels-regex", "env", "env-regex", "cache-disabled"] {
+            assert_eq!(bytes("json-file", &[(name, "x")]), Ok(1 << 20), "{name}");
+        }
+        assert_eq!(byte_size("0.5m"), Some(512 << 10));
+        assert_eq!(byte_size("1.5g"), Some(3 << 29));
+        assert_eq!(byte_size("1.25 KiB"), Some(1280));
+        for bad in ["", ".", "1.", ".5m", "1.2.3m", "1,5m", "m", "-1m", "99999999999g"] {
+            assert_eq!(byte_size(bad), None, "{bad:?}");
+        }
         assert!(bytes("local", &[("max-size", "big")]).is_err());
         assert!(bytes("local", &[("max-file", "0")]).is_err());
         assert_eq!(
