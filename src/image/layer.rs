@@ -193,9 +193,20 @@ impl Room {
     /// Fails when less is free. File systems without a number of inodes bound only bytes.
     fn check(self, folder: BorrowedFd<'_>) -> Result<(), LayerError> {
         let stat = fstatvfs(folder).map_err(|e| failed(b".", e.into()))?;
-        let bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let inodes = stat.f_files != 0 && stat.f_favail < self.min_free / BYTES_PER_INODE;
-        if bytes < self.min_free || inodes { Err(LayerError::NoRoom) } else { Ok(()) }
+        let bytes = [stat.f_bavail, stat.f_blocks].map(|n| n.saturating_mul(stat.f_frsize));
+        let lacks = self.lacks(bytes, [stat.f_favail, stat.f_files]);
+        if lacks { Err(LayerError::NoRoom) } else { Ok(()) }
+    }
+
+    /// Whether what is free of all bytes, or of all inodes, is too little. At most half of a file
+    /// system is kept free: a small one would take no image at all.
+    const fn lacks(self, [free, all]: [u64; 2], [free_inodes, inodes]: [u64; 2]) -> bool {
+        let half = all / 2;
+        let keep = if self.min_free < half { self.min_free } else { half };
+        let half = inodes / 2;
+        let wanted = self.min_free / BYTES_PER_INODE;
+        let keep_inodes = if wanted < half { wanted } else { half };
+        free < keep || free_inodes < keep_inodes
     }
 }
 

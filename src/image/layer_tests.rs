@@ -228,15 +228,29 @@ fn the_bytes_of_a_layer_have_a_bound() {
     scratch.assert_untouched();
 }
 
+/// That it is asked while a layer comes is shown on a small disk, in `tests/registry/full.rs`.
 #[test]
-fn unpacking_stops_while_enough_is_free() {
-    let scratch = Scratch::new("free");
-    let bytes = stream(&[File("a", "four")]);
-    let tree = Tree::open(&scratch.root()).unwrap();
-    let room = Room { max: 1 << 20, min_free: u64::MAX };
-    let error = unpack_into(&bytes[..], &tree, &scratch.0, room, &Digest::of(b"")).unwrap_err();
-    assert!(matches!(error, LayerError::NoRoom) && error.is_of_storage(), "{error:?}");
-    assert_eq!(fs::read_dir(scratch.root()).unwrap().count(), 0);
+fn enough_bytes_and_inodes_stay_free() {
+    const MB: u64 = 1 << 20;
+    let room = Room { max: MB, min_free: 64 * MB };
+    let inodes = [1 << 20, 1 << 20];
+    for (bytes, inodes, lacks) in [
+        ([64 * MB, 1000 * MB], inodes, false),
+        ([64 * MB - 1, 1000 * MB], inodes, true),
+        ([64 * MB, 1000 * MB], [4096, 1 << 20], false),
+        ([64 * MB, 1000 * MB], [4095, 1 << 20], true),
+        // A small disk keeps half of what it has.
+        ([24 * MB, 48 * MB], inodes, false),
+        ([24 * MB - 1, 48 * MB], inodes, true),
+        ([64 * MB, 1000 * MB], [50, 100], false),
+        ([64 * MB, 1000 * MB], [49, 100], true),
+        // File systems without a number of inodes bound only bytes.
+        ([64 * MB, 1000 * MB], [0, 0], false),
+    ] {
+        assert_eq!(room.lacks(bytes, inodes), lacks, "{bytes:?} {inodes:?}");
+    }
+    assert!(!Room { max: MB, min_free: 0 }.lacks([0, 1000], [0, 1000]), "0 keeps nothing");
+    assert!(LayerError::NoRoom.is_of_storage());
 }
 
 #[test]

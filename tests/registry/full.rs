@@ -25,7 +25,7 @@ fn a_full_disk_is_said_and_the_pull_goes_on_when_there_is_room() {
     fs::create_dir(&data).unwrap();
     run("mount", &["-t", "tmpfs", "-o", "size=24m", "none", data.to_str().unwrap()]);
     let config = scratch.path("agent.json");
-    // Down to the last byte: by itself an agent keeps more free than this disk has.
+    // Down to the last byte.
     let text = serde_json::json!({
         "data-root": data, "exec-root": scratch.path("run"), "image-min-free": "0"
     });
@@ -61,5 +61,15 @@ fn a_full_disk_is_said_and_the_pull_goes_on_when_there_is_room() {
     assert!(find(&two.name()).is_some());
     assert!(two.asked()[before..].iter().all(|asked| !asked.is_layer(&second, 0)));
     assert_eq!(partial_bytes(&store), 0);
+    run("umount", &[data.to_str().unwrap()]);
+
+    // An agent that is told nothing keeps half of such a disk free.
+    run("mount", &["-t", "tmpfs", "-o", "size=24m", "none", data.to_str().unwrap()]);
+    let text = serde_json::json!({"data-root": data, "exec-root": scratch.path("run")});
+    fs::write(&config, text.to_string()).unwrap();
+    let third = Image::new(&[11 * MB, 11 * MB]);
+    let kept = cli(&["pull", &Server::good(&third).name()]);
+    let told = String::from_utf8_lossy(&kept.stderr);
+    assert!(!kept.status.success() && told.contains("than image-min-free keeps"), "{told}");
     run("umount", &[data.to_str().unwrap()]);
 }
