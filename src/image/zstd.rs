@@ -223,10 +223,14 @@ impl<S: BufRead> Zstd<S> {
 
     /// Unpacks a block into the window; false when it is malformed.
     fn unpack(&mut self, block: &[u8]) -> io::Result<bool> {
-        let Ok(sequences) = self.frame.read_literals(block, &mut self.literals) else {
-            return Ok(false);
-        };
-        let Ok((count, stream)) = self.frame.read_tables(sequences) else { return Ok(false) };
+        let sequences = self
+            .frame
+            .read_literals(block, &mut self.literals)
+            .map_err(|Malformed| invalid("the literals of a zstd block are malformed"))?;
+        let (count, stream) = self
+            .frame
+            .read_tables(sequences)
+            .map_err(|Malformed| invalid("the tables of a zstd block are malformed"))?;
         if count == 0 {
             self.window.push(&self.literals);
             return Ok(stream.is_empty());
