@@ -365,14 +365,6 @@ pub const LAYER_DIRS_MAX_BYTES: usize = 16 << 20;
 /// have at most 64 KiB each. A larger one fails the pull.
 pub const TAR_EXTENSION_MAX_BYTES: u64 = 1 << 20;
 
-/// Largest zstd window, in bytes: what RFC 8878 §3.1.1.1.2 asks every decoder to support.
-/// A larger one fails the pull.
-pub const ZSTD_WINDOW_MAX_BYTES: u64 = 8 << 20;
-
-/// Bytes of a zstd window that are in memory: what a fetch child may have besides is below 2 MB.
-/// The rest of a larger window is in a file.
-pub const ZSTD_NEAR_BYTES: usize = 5 << 20;
-
 /// A use of an image is noted at most once in this time: each note is a write to the flash.
 pub const IMAGE_USE_GRAIN: Duration = Duration::from_secs(24 * 3600);
 

@@ -7,7 +7,7 @@ fn main() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
     match name.as_bytes() {
         b"edgeagent-shim" => edgeagent::shim::main(),
-        b"edgeagent-fetch" => edgeagent::image::fetch_main(),
+        b"edgeagent-fetch" => edgeagent::cli::fetch_main(),
         _ => edgeagent::cli::main(),
     }
 }

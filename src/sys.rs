@@ -352,6 +352,103 @@ pub fn loopback_up() -> io::Result<()> {
     check(unsafe { libc::ioctl(socket.as_raw_fd(), SET_FLAGS, &raw const request) }).map(drop)
 }
 
+/// Whose files this thread makes and may use; its other ids stay. What it may do by its
+/// capabilities stays, too.
+///
+/// # Errors
+/// `EPERM` when the kernel does not change them: each must be one of the thread's ids, or it has
+/// `CAP_SETUID` and `CAP_SETGID`.
+pub fn set_file_ids(uid: u32, gid: u32) -> io::Result<()> {
+    // What is no id changes nothing and tells what is set.
+    const ASK: u32 = u32::MAX;
+    // SAFETY: plain numbers.
+    unsafe { libc::setfsgid(gid) };
+    // SAFETY: as above.
+    unsafe { libc::setfsuid(uid) };
+    // SAFETY: as above.
+    let gid_now = unsafe { libc::setfsgid(ASK) };
+    // SAFETY: as above.
+    let uid_now = unsafe { libc::setfsuid(ASK) };
+    if (u32::try_from(uid_now), u32::try_from(gid_now)) == (Ok(uid), Ok(gid)) {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EPERM))
+    }
+}
+
+/// The same number on every architecture (Linux `scripts/syscall.tbl`).
+const LANDLOCK_CREATE_RULESET: libc::c_long = 444;
+const LANDLOCK_ADD_RULE: libc::c_long = 445;
+const LANDLOCK_RESTRICT_SELF: libc::c_long = 446;
+
+/// Which Landlock this kernel has.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.13 or without it, `EOPNOTSUPP` when it is switched off.
+pub fn landlock_version() -> io::Result<u32> {
+    const VERSION: libc::c_ulong = 1;
+    const NOTHING: libc::c_ulong = 0;
+    // SAFETY: without attributes nothing is read.
+    let version = check_long(unsafe {
+        libc::syscall(LANDLOCK_CREATE_RULESET, ptr::null::<u64>(), NOTHING, VERSION)
+    })?;
+    u32::try_from(version).map_err(io::Error::other)
+}
+
+/// A Landlock ruleset; `handled` are the rights that it takes: of files, of TCP (version 4), and
+/// what is scoped (version 6).
+///
+/// # Errors
+/// `E2BIG` or `EINVAL` for more than the kernel's version knows.
+pub fn landlock_ruleset(handled: &[u64]) -> io::Result<OwnedFd> {
+    const NO_FLAGS: libc::c_ulong = 0;
+    // SAFETY: `handled` has the layout of the first fields of `struct landlock_ruleset_attr`, its
+    // size is passed, and it outlives the call.
+    let fd = check_long(unsafe {
+        let size = libc::c_ulong::try_from(size_of_val(handled)).unwrap_or_default();
+        libc::syscall(LANDLOCK_CREATE_RULESET, handled.as_ptr(), size, NO_FLAGS)
+    })?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: just made, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Gives rights of files back for what lies below a folder.
+///
+/// # Errors
+/// `EINVAL` for rights that the ruleset does not take.
+pub fn landlock_allow(
+    ruleset: BorrowedFd<'_>,
+    folder: BorrowedFd<'_>,
+    rights: u64,
+) -> io::Result<()> {
+    const PATH_BENEATH: libc::c_ulong = 1;
+    const NO_FLAGS: libc::c_ulong = 0;
+    #[repr(C, packed)]
+    struct PathBeneath {
+        rights: u64,
+        folder: i32,
+    }
+    let rule = PathBeneath { rights, folder: folder.as_raw_fd() };
+    let ruleset = libc::c_long::from(ruleset.as_raw_fd());
+    // SAFETY: `rule` has the layout of `struct landlock_path_beneath_attr` and outlives the call.
+    check_long(unsafe {
+        libc::syscall(LANDLOCK_ADD_RULE, ruleset, PATH_BENEATH, &raw const rule, NO_FLAGS)
+    })
+    .map(drop)
+}
+
+/// From now on this thread keeps to the ruleset.
+///
+/// # Errors
+/// `EPERM` without `no_new_privs` and `CAP_SYS_ADMIN`.
+pub fn landlock_restrict(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+    const NO_FLAGS: libc::c_ulong = 0;
+    let ruleset = libc::c_long::from(ruleset.as_raw_fd());
+    // SAFETY: takes numbers only.
+    check_long(unsafe { libc::syscall(LANDLOCK_RESTRICT_SELF, ruleset, NO_FLAGS) }).map(drop)
+}
+
 /// One classic BPF instruction, as the kernel lays it out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -442,8 +539,28 @@ pub fn load_seccomp(filter: &[Instruction], flags: u32) -> io::Result<()> {
 /// # Errors
 /// `ENOSYS` before Linux 5.12.
 pub fn mount_read_only_recursive(mount: BorrowedFd<'_>) -> io::Result<()> {
+    restrict_mount_recursive(mount, MOUNT_READ_ONLY)
+}
+
+/// Flag of [`restrict_mount_recursive`]: nothing is written.
+pub const MOUNT_READ_ONLY: u64 = 1;
+
+/// Flag of [`restrict_mount_recursive`]: set-id bits mean nothing.
+pub const MOUNT_NO_SET_ID: u64 = 2;
+
+/// Flag of [`restrict_mount_recursive`]: devices can not be opened.
+pub const MOUNT_NO_DEVICES: u64 = 4;
+
+/// Flag of [`restrict_mount_recursive`]: programs can not be run.
+pub const MOUNT_NO_PROGRAMS: u64 = 8;
+
+/// Adds flags to a mount and all below it; those that are set stay.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.12.
+pub fn restrict_mount_recursive(mount: BorrowedFd<'_>, flags: u64) -> io::Result<()> {
     // `struct mount_attr`: set, clear, propagation, user namespace.
-    let attributes: [u64; 4] = [1, 0, 0, 0];
+    let attributes: [u64; 4] = [flags, 0, 0, 0];
     let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
     // SAFETY: the path is an empty string, the structure is valid and its size is passed.
     check_long(unsafe {

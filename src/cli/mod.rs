@@ -280,6 +280,14 @@ fn availability(text: &str) -> Result<Availability, String> {
         .ok_or_else(|| format!("availability {text:?} is none of active, pause, drain"))
 }
 
+/// The main function of a fetch child, with the log of the agent that started it: what it warns of
+/// would be lost otherwise.
+#[must_use]
+pub fn fetch_main() -> ExitCode {
+    log::init(::log::LevelFilter::Warn);
+    crate::image::fetch_main()
+}
+
 /// Runs the command named by the process's arguments and says how it ended.
 #[must_use]
 pub fn main() -> ExitCode {

@@ -71,13 +71,12 @@ struct SavedImage {
 }
 
 impl<'a> Spool<'a> {
-    /// Reads the archive at `path` into a temporary folder of `store`.
-    pub(super) fn read(path: &Path, store: &'a Store) -> Result<Self, PullError> {
+    /// Reads the archive that was at `path` into a temporary folder of `store`.
+    pub(super) fn read(path: &Path, file: File, store: &'a Store) -> Result<Self, PullError> {
         let failed = |source| PullError::Archive { path: path.to_owned(), source };
         let malformed = |e| PullError::Layer(LayerError::Tar(e));
         let folder = store.temporary_folder().map_err(PullError::Store)?;
         let copies = Copies { store, folder: folder.clone() };
-        let file = File::open(path).map_err(failed)?;
         let plain = HashReader::new(Unpacked::new(file, &folder).map_err(failed)?, LAYER_MAX_BYTES);
         let mut archive = Archive::new(plain);
         let mut members = BTreeMap::new();

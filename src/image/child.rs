@@ -9,6 +9,7 @@
 //! instruction.
 
 use std::{
+    fs::File,
     io::{self, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -16,12 +17,13 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::Signal;
+use rustix::{io::Errno, process::Signal};
 
 use super::{
     archive::Spool,
     auth::Credentials,
     blob::Flow,
+    confine::{Need, confine},
     digest::{Digest, HashReader},
     layer::{LayerError, Room, unpack},
     manifest::{Configuration, Descriptor, Index, IndexEntry, Manifest, ManifestError},
@@ -73,6 +75,15 @@ pub fn fetch_main() -> ExitCode {
 
 fn run(request: &FetchRequest, out: &mut dyn Write) -> Result<(Vec<String>, Digest), PullError> {
     let store = Store::open(&request.store).map_err(PullError::Store)?;
+    // A pipe of another process is not there any more for who is confined.
+    let mut archive = None;
+    if let What::Load { archive: path } = &request.what
+        && !path.is_dir()
+    {
+        let failed = |source| PullError::Archive { path: path.clone(), source };
+        archive = Some(File::open(path).map_err(failed)?);
+    }
+    confine(&need(request));
     let store = store.over(&request.additional_stores);
     let _lock = store.lock_to_fetch().map_err(PullError::Store)?;
     let rate = match &request.what {
@@ -111,8 +122,26 @@ fn run(request: &FetchRequest, out: &mut dyn Write) -> Result<(Vec<String>, Dige
             Ok((vec![image.to_string()], manifest))
         }
         What::Load { archive } if archive.is_dir() => Spool::layout(archive)?.install(&mut install),
-        What::Load { archive } => Spool::read(archive, &store)?.install(&mut install),
+        What::Load { archive: path } => {
+            let gone = || PullError::Archive { path: path.clone(), source: Errno::NOENT.into() };
+            Spool::read(path, archive.ok_or_else(gone)?, &store)?.install(&mut install)
+        }
     }
+}
+
+/// What must stay within reach.
+fn need(request: &FetchRequest) -> Need<'_> {
+    let mut reads: Vec<&Path> = request.additional_stores.iter().map(PathBuf::as_path).collect();
+    match &request.what {
+        What::Pull { registries, .. } => {
+            reads.push(&registries.auth_file);
+            reads.extend(registries.ca_files.values().map(PathBuf::as_path));
+        }
+        What::Load { archive } if archive.is_dir() => reads.push(archive),
+        What::Load { .. } => {}
+    }
+    let network = matches!(request.what, What::Pull { .. });
+    Need { store: &request.store, reads, network }
 }
 
 /// Takes the image out of an OCI layout of `additional-image-stores`, when one has it.

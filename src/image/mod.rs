@@ -7,7 +7,9 @@
 mod archive;
 mod auth;
 mod blob;
+mod calls;
 mod child;
+mod confine;
 mod digest;
 mod entropy;
 mod fetch;

@@ -1,8 +1,8 @@
 //! What a decoder may copy again: the last bytes that it gave out.
 //!
-//! Up to [`ZSTD_NEAR_BYTES`] are in memory. Older ones of a larger window lie in a file, where the
-//! kernel keeps them as long as it has room; the file has no name, so nobody has to remove it, and
-//! it is gone before anything is synced.
+//! Up to [`NEAR_BYTES`] are in memory, whatever the window. Older ones of a larger window lie in a
+//! file, where the kernel keeps them as long as it has room; the file has no name, so nobody has to
+//! remove it, and it is gone before anything is synced.
 
 use std::{
     fs::File,
@@ -16,7 +16,8 @@ use rustix::{
     io::Errno,
 };
 
-use crate::limits::ZSTD_NEAR_BYTES;
+/// Bytes of a window that are in memory: what a fetch child may have besides is below 2 MB.
+const NEAR_BYTES: usize = 5 << 20;
 
 /// Most bytes that are given out between two calls of [`Window::make_room`].
 pub(super) const BLOCK_MAX_BYTES: usize = 128 << 10;
@@ -54,8 +55,9 @@ impl Window {
     /// Begins a frame with a window of so many bytes.
     pub(super) fn begin(&mut self, size: u64) {
         let near = usize::try_from(size).unwrap_or(usize::MAX);
-        let near = near.clamp(BLOCK_MAX_BYTES, ZSTD_NEAR_BYTES);
-        if self.ring.len() != near {
+        let near = near.clamp(BLOCK_MAX_BYTES, NEAR_BYTES);
+        // One that is larger than this frame needs will do: frames may be many and tiny.
+        if self.ring.len() < near {
             // The old one goes first.
             self.ring = Vec::new();
             self.ring = vec![0; near];

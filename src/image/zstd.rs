@@ -1,7 +1,8 @@
 //! Decodes zstd (RFC 8878) in little memory, whatever window the packer chose.
 //!
-//! Images are packed with windows of 8 MiB as a rule (BuildKit, containers/image), and a decoder
-//! that holds one in memory is too large for a fetch. Here the oldest part of it is in a file
+//! Images are packed with windows of 8 MiB as a rule (BuildKit, containers/image), of up to 128 MiB
+//! at high levels, and a decoder that holds one in memory is too large for a fetch. Here the oldest
+//! part of it is in a file
 //! ([`Window`]). Checksums of frames are passed over, for the digests of a layer are stronger, and
 //! dictionaries are refused: no image can name one.
 
@@ -14,7 +15,10 @@ use super::{
     entropy::{Backward, Fse, Huffman, Malformed},
     window::{BLOCK_MAX_BYTES, Window},
 };
-use crate::limits::ZSTD_WINDOW_MAX_BYTES;
+
+/// Largest window, in bytes: what the programs of the format's authors read without being told to
+/// (`zstd -20`, `--long`), and what containerd reads. A larger one fails the pull.
+const WINDOW_MAX_BYTES: u64 = 128 << 20;
 
 /// How a frame begins.
 const MAGIC: u32 = 0xfd2f_b528;
@@ -142,10 +146,10 @@ impl<S: BufRead> Zstd<S> {
         if flags & 8 != 0 || dictionary != 0 {
             return Err(invalid("a zstd frame wants what no image can have"));
         }
-        if ZSTD_WINDOW_MAX_BYTES < window {
+        if WINDOW_MAX_BYTES < window {
             return Err(invalid(&format!(
-                "it is packed with a zstd window of {window} bytes, at most \
-                 {ZSTD_WINDOW_MAX_BYTES} are allowed; pack it without --long or at a lower level"
+                "it is packed with a zstd window of {window} bytes, at most {WINDOW_MAX_BYTES} \
+                 are allowed; pack it with --long=27 or less, or without --ultra"
             )));
         }
         self.window.begin(window);
@@ -219,10 +223,14 @@ impl<S: BufRead> Zstd<S> {
 
     /// Unpacks a block into the window; false when it is malformed.
     fn unpack(&mut self, block: &[u8]) -> io::Result<bool> {
-        let Ok(sequences) = self.frame.read_literals(block, &mut self.literals) else {
-            return Ok(false);
-        };
-        let Ok((count, stream)) = self.frame.read_tables(sequences) else { return Ok(false) };
+        let sequences = self
+            .frame
+            .read_literals(block, &mut self.literals)
+            .map_err(|Malformed| invalid("the literals of a zstd block are malformed"))?;
+        let (count, stream) = self
+            .frame
+            .read_tables(sequences)
+            .map_err(|Malformed| invalid("the tables of a zstd block are malformed"))?;
         if count == 0 {
             self.window.push(&self.literals);
             return Ok(stream.is_empty());

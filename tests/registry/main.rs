@@ -14,6 +14,7 @@
 #![expect(clippy::print_stdout, reason = "what is printed is shown when a test fails")]
 
 mod bombs;
+mod confined;
 mod full;
 mod hostile;
 mod link;

@@ -251,20 +251,34 @@ pub(crate) fn assert_here(event: &FetchEvent, store: &Path, name: &str, image: &
     assert_eq!(partials(store).len(), 0);
 }
 
-/// Memory of our fetch child in kB without pages of files, if it lives.
-pub(crate) fn memory() -> Option<u64> {
-    let own = format!("PPid:\t{}", std::process::id());
-    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        // In this order: what has the name now is no copy of this process any more.
-        let name = fs::read(entry.path().join("cmdline")).ok()?;
-        let status = fs::read_to_string(entry.path().join("status")).ok()?;
-        let ours = status.lines().any(|line| line == own) && name.starts_with(b"edgeagent-fetch");
-        let number = |name: &str| -> Option<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_whitespace().next()?.parse().ok()
-        };
-        ours.then(|| Some(number("RssAnon:")? + number("RssShmem:")?))?
+/// The folder in `/proc` of the fetch child that works on this store, if there is one.
+pub(crate) fn child_of(store: &Path) -> Option<PathBuf> {
+    child_with(|path| {
+        let files = fs::read_dir(path.join("fd")).into_iter().flatten().flatten();
+        let mut files = files.filter_map(|entry| fs::read_link(entry.path()).ok());
+        files.any(|file| file.starts_with(store))
     })
+}
+
+fn child_with(wanted: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let own = format!("PPid:\t{}", std::process::id());
+    fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).find(|path| {
+        // In this order: what has the name now is no copy of this process any more.
+        let name = fs::read(path.join("cmdline")).unwrap_or_default();
+        let status = fs::read_to_string(path.join("status")).unwrap_or_default();
+        let ours = name.starts_with(b"edgeagent-fetch") && status.lines().any(|line| line == own);
+        ours && wanted(path)
+    })
+}
+
+/// Memory of a fetch child of ours in kB without pages of files, if it lives.
+pub(crate) fn memory() -> Option<u64> {
+    let status = fs::read_to_string(child_with(|_| true)?.join("status")).ok()?;
+    let number = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    Some(number("RssAnon:")? + number("RssShmem:")?)
 }
 
 pub(crate) fn partials(store: &Path) -> Vec<PathBuf> {
