@@ -83,8 +83,7 @@ const CAPABILITIES: u32 = 64;
 const STAGE: &str = "/proc";
 
 /// What a resolver reads.
-const NAMES: [&str; 4] =
-    ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf"];
+const NAMES: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf"];
 
 /// Rights of files in Landlock, by version (Linux `include/uapi/linux/landlock.h`): all of them
 /// but to run programs, which nobody has.
@@ -159,7 +158,9 @@ impl fmt::Display for Gap {
 pub(super) fn confine(need: &Need<'_>) -> Vec<Gap> {
     let gaps = try_all(need);
     for gap in gaps.iter().filter(|gap| gap.part.is_usual()) {
-        log::warn!("images are fetched with less confinement than usual: {gap}; see edgeagent check");
+        log::warn!(
+            "images are fetched with less confinement than usual: {gap}; see edgeagent check"
+        );
     }
     gaps
 }
@@ -351,8 +352,7 @@ fn landlock(need: &Need<'_>) -> io::Result<()> {
     };
     let ruleset = sys::landlock_ruleset(handled.get(..known).unwrap_or_default())?;
     let open = |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    for (path, rights) in
-        [(Path::new("/"), LANDLOCK_READ), (need.store, files & !LANDLOCK_EXECUTE)]
+    for (path, rights) in [(Path::new("/"), LANDLOCK_READ), (need.store, files & !LANDLOCK_EXECUTE)]
     {
         sys::landlock_allow(ruleset.as_fd(), open(path)?.as_fd(), rights)?;
     }

@@ -81,7 +81,11 @@ fn assert_confined(proc: &Path, store: &Path, network: bool) {
     let mounts = fs::read_to_string(proc.join("mountinfo")).unwrap();
     let flags = |path: &str| -> String {
         let line = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some(path));
-        line.unwrap_or_else(|| panic!("no {path} in {mounts}")).split(' ').nth(5).unwrap().to_owned()
+        line.unwrap_or_else(|| panic!("no {path} in {mounts}"))
+            .split(' ')
+            .nth(5)
+            .unwrap()
+            .to_owned()
     };
     for path in ["/", store.to_str().unwrap()] {
         let flags = flags(path);
@@ -130,7 +134,9 @@ fn load(store: &Path, archive: PathBuf) -> edgeagent::image::Fetch {
         store: store.to_owned(),
         additional_stores: Vec::new(),
         quota_bytes: None,
+        min_free_bytes: 0,
         platform: platform_of_machine("x86_64"),
+        any_platform: false,
         what: What::Load { archive },
     };
     fetch(&program(), &request).unwrap()
@@ -181,7 +187,14 @@ fn layers_come_out_whole_from_a_confined_child() {
     run("chmod", &["0700", &at("home"), &at("home/deep")]);
     let tar = run(
         "tar",
-        &["--xattrs", "--xattrs-include=security.capability", "-C", tree.to_str().unwrap(), "-c", "."],
+        &[
+            "--xattrs",
+            "--xattrs-include=security.capability",
+            "-C",
+            tree.to_str().unwrap(),
+            "-c",
+            ".",
+        ],
     );
     let diff_id = Digest::of(&tar).to_string();
     let image = Image::of(vec![(tar, diff_id)], "");
