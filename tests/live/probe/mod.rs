@@ -131,6 +131,9 @@ impl Case {
 
 /// What differs on purpose, or by the version of dockerd, in every case.
 const MEANT: &[Meant] = &[
+    ("mount: /etc/hosts ", "on a small file system of its own, that cannot fill the host's"),
+    ("mount: /etc/hostname ", "on a small file system of its own, that cannot fill the host's"),
+    ("mount: /etc/resolv.conf ", "on a small file system of its own, that cannot fill the host's"),
     ("masked: /proc/interrupts ", "dockerd 28 and edgeagent mask it, 20.10 does not"),
     ("mount: /proc/interrupts ", "dockerd 28 and edgeagent mask it, 20.10 does not"),
     ("masked: /sys/devices/", "masked from dockerd 24 (powercap) and 28 (thermal_throttle) on"),
@@ -405,8 +408,9 @@ fn payloads(manager: &Engine) {
     make("secret", "sign", "a fish\n", &[]);
     make("config", "site", "listen 80;\n", &[]);
     make("config", "page", "<html>\n", &[]);
+    // Not the node's name, which dockerd leaves empty and we fill.
     let template = "{{.Service.Name}} {{.Task.Slot}} {{env \"A\"}} {{secret \"word\"}}\
-                    {{config \"/etc/site\"}}{{.Node.ID}} {{.Node.Hostname}}|";
+                    {{config \"/etc/site\"}}{{.Node.ID}}|";
     make("config", "template", template, &["--template-driver", "golang"]);
     make("secret", "hidden", "{{.Task.Name}} {{env \"B\"}}\n", &["--template-driver", "golang"]);
 }
