@@ -378,7 +378,7 @@ mod tests {
             "arm" => 1,
             _ => 2,
         };
-        NAMES.iter().find(|(known, _)| *known == name).unwrap().1[column]
+        NAMES.iter().find(|(known, _)| *known == name).and_then(|(_, numbers)| numbers[column])
     }
 
     #[test]
