@@ -29,7 +29,7 @@
 use core::fmt;
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read as _, Write as _},
     os::{fd::AsFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
 };
@@ -41,9 +41,10 @@ use rustix::{
         MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
         mount_move, mount_remount, unmount,
     },
+    pipe::{PipeFlags, pipe_with},
     process::{
-        DumpableBehavior, Resource, Rlimit, Signal, chroot, getppid, getrlimit, pivot_root,
-        set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
+        DumpableBehavior, Resource, Rlimit, Signal, WaitOptions, chroot, getppid, getrlimit,
+        pivot_root, set_dumpable_behavior, set_parent_process_death_signal, setrlimit, waitpid,
     },
     thread::{
         CapabilitySet, CapabilitySets, UnshareFlags, capabilities, capability_is_in_bounding_set,
@@ -104,6 +105,53 @@ pub(super) struct Need<'a> {
     pub(super) reads: Vec<&'a Path>,
     /// Whether it speaks to a registry.
     pub(super) network: bool,
+}
+
+/// What of the confinement this kernel lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// What every kernel from 4.19 on should have.
+    pub usual: Vec<String>,
+    /// Landlock, and why.
+    pub landlock: Option<String>,
+}
+
+/// Tries the confinement of a fetch child in a copy of this process, with `store` as the store,
+/// which must be a folder; nothing is changed there.
+///
+/// # Errors
+/// `EDEADLK` when this process has several threads, else what a pipe or `fork` says, or that the
+/// copy ended early.
+pub fn lacks(store: &Path) -> io::Result<Lacks> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    let Some(pid) = sys::fork()? else {
+        drop(read);
+        let gaps = try_all(&Need { store, reads: Vec::new(), network: false });
+        let line = |gap: &Gap| {
+            let usual = if gap.part.is_usual() { '+' } else { '-' };
+            format!("{usual}{}\n", gap.to_string().replace(char::is_control, " "))
+        };
+        let text: String = gaps.iter().map(line).collect();
+        let said = File::from(write).write_all(text.as_bytes());
+        #[expect(clippy::exit, reason = "a copy must not go on with what its parent does")]
+        std::process::exit(i32::from(said.is_err()))
+    };
+    drop(write);
+    let mut text = String::new();
+    File::from(read).read_to_string(&mut text)?;
+    let ended = waitpid(Some(pid), WaitOptions::empty())?;
+    if ended.is_none_or(|(_, status)| status.exit_status() != Some(0)) {
+        return Err(io::Error::other("the child that tried it ended early"));
+    }
+    let mut lacks = Lacks::default();
+    for line in text.lines() {
+        match line.split_at_checked(1) {
+            Some(("+", gap)) => lacks.usual.push(gap.to_owned()),
+            Some((_, gap)) => lacks.landlock = Some(gap.to_owned()),
+            None => {}
+        }
+    }
+    Ok(lacks)
 }
 
 /// A part of the confinement that is not to be had here.
@@ -306,7 +354,15 @@ fn enter() -> io::Result<()> {
 
 fn user() -> io::Result<()> {
     let has = capabilities(None)?.permitted;
-    if !has.contains(CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETPCAP) {
+    let own = ids(has);
+    // Whether or not that could be done.
+    set_capabilities(None, exactly(KEPT & has))?;
+    own
+}
+
+fn ids(has: CapabilitySet) -> io::Result<()> {
+    let change = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    if !has.contains(change | CapabilitySet::SETPCAP) {
         return Err(Errno::PERM.into());
     }
     clear_ambient_capability_set()?;
@@ -316,22 +372,14 @@ fn user() -> io::Result<()> {
             remove_capability_from_bounding_set(one)?;
         }
     }
-    set_keep_capabilities(true)?;
-    let kept = KEPT & has;
-    let own = ids().and_then(|()| {
-        let files = kept | CapabilitySet::SETUID | CapabilitySet::SETGID;
-        set_capabilities(None, exactly(files))?;
-        sys::set_file_ids(0, 0)
-    });
-    set_capabilities(None, exactly(kept))?;
-    own
-}
-
-fn ids() -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(ID), Gid::from_raw(ID));
+    set_keep_capabilities(true)?;
     set_thread_groups(&[])?;
     set_thread_res_gid(gid, gid, gid)?;
-    Ok(set_thread_res_uid(uid, uid, uid)?)
+    set_thread_res_uid(uid, uid, uid)?;
+    // A change of ids takes the effective ones away.
+    set_capabilities(None, exactly((KEPT & has) | change))?;
+    sys::set_file_ids(0, 0)
 }
 
 const fn exactly(set: CapabilitySet) -> CapabilitySets {

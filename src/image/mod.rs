@@ -36,6 +36,7 @@ mod window;
 mod zstd;
 
 pub use child::fetch_main;
+pub use confine::{Lacks, lacks as confinement_lacks};
 pub use digest::{Digest, DigestError};
 pub use fetch::{FETCH_ARGV0, Fetch, FetchError, fetch};
 pub use garbage::{Needed, Pruned};

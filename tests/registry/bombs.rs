@@ -246,3 +246,71 @@ fn extended_headers_take_little_memory() {
         assert!(0 < peak && peak <= PEAK_MAX, "{name}: {peak} kB");
     }
 }
+
+/// One entry of a tar, with what stands before it.
+fn entry(kind: u8, name: &str, size: usize, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::new(kind));
+    let bytes = name.as_bytes();
+    header.as_old_mut().name[..bytes.len().min(100)]
+        .copy_from_slice(&bytes[..bytes.len().min(100)]);
+    header.set_size(size as u64);
+    header.set_mode(0o755);
+    header.set_cksum();
+    let mut all = header.as_bytes().to_vec();
+    all.extend_from_slice(content);
+    all.resize(512 + content.len().div_ceil(512) * 512, 0);
+    all
+}
+
+/// Whatever a layer holds, and whether or not it is taken.
+#[test]
+fn hostile_layers_take_little_memory() {
+    assert!(is_root(), "unpacking needs root");
+    let scratch = Scratch::new("hostile");
+    let long = |kind, name: &[u8]| entry(kind, "././@LongLink", name.len(), name);
+    let deep = vec!["d"; 2000].join("/");
+    let parents: Vec<String> =
+        (0..300).map(|n| format!("{n}/{}", vec!["d"; 200].join("/"))).collect();
+    let sparse = "a".repeat(1 << 19);
+    let layers: Vec<(&str, Vec<u8>)> = vec![
+        ("many entries", (0..30_000).flat_map(|n| entry(b'0', &format!("f{n}"), 0, b"")).collect()),
+        ("one deep path", [long(b'L', deep.as_bytes()), entry(b'0', "x", 0, b"")].concat()),
+        (
+            "many deep parents",
+            parents
+                .iter()
+                .flat_map(|path| [long(b'L', path.as_bytes()), entry(b'0', "x", 0, b"")].concat())
+                .collect(),
+        ),
+        (
+            "huge names",
+            (0..40)
+                .flat_map(|_| {
+                    [long(b'L', sparse.as_bytes()), long(b'K', sparse.as_bytes())].concat()
+                })
+                .chain(entry(b'2', "x", 0, b""))
+                .collect(),
+        ),
+        (
+            "many whiteouts",
+            (0..20_000).flat_map(|n| entry(b'0', &format!(".wh.{n}"), 0, b"")).collect(),
+        ),
+    ];
+    for (what, mut plain) in layers {
+        plain.extend([0; 1024]);
+        let diff_id = Digest::of(&plain).to_string();
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packer, &plain).unwrap();
+        let image = Image::of(vec![(packer.finish().unwrap(), diff_id)], "+gzip");
+        let server = Server::good(&image);
+        let store = scratch.path("store");
+        let (event, peak) = watched(&store, &server.name());
+        println!("{what}: {peak} kB of {} packed bytes: {event:?}", image.size());
+        assert!(0 < peak && peak <= PEAK_MAX, "{what}: {peak} kB");
+        if let FetchEvent::Failed { kind, .. } = event {
+            assert_eq!(kind, FetchFailure::Invalid, "{what}");
+        }
+        fs::remove_dir_all(store).unwrap();
+    }
+}

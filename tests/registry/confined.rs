@@ -3,8 +3,10 @@
 
 use std::{
     fs,
+    io::Write as _,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -229,4 +231,57 @@ fn layers_come_out_whole_from_a_confined_child() {
             assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o077), (0, 0, 0), "{folder}");
         }
     }
+}
+
+/// A kernel or a container without namespaces and other ids, as `setpriv` makes it.
+#[test]
+fn what_can_not_be_had_is_told_and_the_rest_is_done() {
+    assert!(is_root(), "containers need root, and so does this");
+    let scratch = Scratch::new("confined-less");
+    let store = scratch.path("store");
+    let bin = scratch.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let program = program();
+    std::os::unix::fs::symlink(&program, bin.join("edgeagent-fetch")).unwrap();
+    let pipe = scratch.path("pipe");
+    run("mkfifo", &[pipe.to_str().unwrap()]);
+    let request = FetchRequest {
+        store: store.clone(),
+        additional_stores: Vec::new(),
+        quota_bytes: None,
+        min_free_bytes: 0,
+        platform: platform_of_machine("x86_64"),
+        any_platform: false,
+        what: What::Load { archive: pipe.clone() },
+    };
+    let body = postcard::to_stdvec(&request).unwrap();
+    let mut frame = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
+    frame.extend(body);
+    let mut child = Command::new("setpriv")
+        .args(["--bounding-set", "-sys_admin,-setuid", "--inh-caps", "-all", "edgeagent-fetch"])
+        .env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&frame).unwrap();
+    let writer = fs::File::options().write(true).open(&pipe).unwrap();
+    let mut proc = None;
+    wait_until("no child", || {
+        proc = child_of(&store);
+        proc.is_some()
+    });
+    let status = fs::read_to_string(proc.unwrap().join("status")).unwrap();
+    assert_eq!(value(&status, "Seccomp:"), "2");
+    assert_eq!(value(&status, "NoNewPrivs:"), "1");
+    let bits = u64::from_str_radix(&value(&status, "CapEff:"), 16).unwrap();
+    assert_eq!(bits, KEPT & !(1 << 21), "{bits:x}");
+    drop(writer);
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    for part in ["no file system view of its own", "not without network", "no user of its own"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(output.status.success() && !output.stdout.is_empty(), "it went on: {told}");
 }

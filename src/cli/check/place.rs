@@ -7,6 +7,7 @@ use rustix::fs::{statfs, statvfs};
 use super::Finding;
 use crate::{
     config::Config,
+    image::{self, Lacks},
     limits::{CHECK_FREE_BYTES, CHECK_FREE_INODES},
     shim::{self, Storage},
 };
@@ -30,7 +31,30 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         data(&config.data_root),
         root_fs(&shim::storage(existing(&config.data_root))),
         exec(&config.exec_root),
+        fetch(image::confinement_lacks(existing(&config.data_root))),
     ]
+}
+
+/// How far the process that reads images is held; without Landlock the rest holds it as well.
+fn fetch(tried: io::Result<Lacks>) -> Finding {
+    let what = "fetch child";
+    let all = "a user, a view of files and a list of system calls of its own";
+    let lacks = match tried {
+        Ok(Lacks { usual, landlock }) if usual.is_empty() => {
+            return match landlock {
+                None => Finding::ok(what, format!("{all}, and Landlock")),
+                Some(why) => Finding::ok(what, format!("{all}; {why}")),
+            };
+        }
+        Ok(lacks) => lacks.usual.join("; "),
+        Err(error) => format!("not known: {error}"),
+    };
+    Finding::limited(
+        what,
+        lacks,
+        "what takes over the process that reads images and answers of registries can do more here",
+        "a kernel with CONFIG_NAMESPACES, NET_NS, TMPFS and SECCOMP_FILTER, and root's rights",
+    )
 }
 
 /// A folder, or the folder that it will be made in.
