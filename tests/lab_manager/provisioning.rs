@@ -57,7 +57,8 @@ fn a_provisioning_file_joins_once_and_is_gone() {
     assert_nowhere(&agent.data_root(), secret(&token));
     assert!(!agent.said().contains(secret(&token)));
     lab.await_node("edge-prov", "Ready");
-    assert_eq!(lab.nodes()[0]["engine_labels"], json!({"site": "hut"}));
+    let ours = env!("CARGO_PKG_VERSION");
+    assert_eq!(lab.nodes()[0]["engine_labels"], json!({"site": "hut", "io.edgeagent": ours}));
     assert_eq!(agent.status().0["join_token"], "sealed");
     assert_eq!((lab.nodes().len(), lab.calls(ISSUE)), (1, 1));
     agent.cli(&["leave"]).ok();

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use crate::fixture::{Agent, Service, World, wait_ok, wait_until, world};
+use crate::fixture::{Agent, Service, TaskView, World, wait_ok, wait_until, world};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -169,6 +169,20 @@ fn a_paused_node_keeps_its_tasks_and_gets_no_new_ones() {
     world.manager.docker(&["node", "update", "--availability", "active", agent.name()]);
     service.await_running(2, SOON);
     assert!(service.await_containers(2, SOON).is_superset(&before));
+}
+
+#[test]
+fn services_stay_on_such_nodes_or_off_them() {
+    let Some(world) = world() else { return };
+    let agent = world.agent();
+    let label = concat!("engine.labels.io.edgeagent==", env!("CARGO_PKG_VERSION"));
+    let on = polite(&world, agent.name(), "on", &["--constraint", label]);
+    on.await_running(1, SOON);
+    let off = polite(&world, agent.name(), "off", &["--constraint", &label.replace("==", "!=")]);
+    off.await_tasks("a pending task with a reason", SOON, |tasks| {
+        let unsuitable = |t: &TaskView| t.state == "pending" && t.err.contains("no suitable node");
+        tasks.iter().any(unsuitable).then_some(())
+    });
 }
 
 #[test]
