@@ -47,7 +47,8 @@ fn a_node_that_joined_is_ready_and_describes_itself() {
         .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok())
         .unwrap();
     assert_eq!(description["Resources"]["MemoryBytes"], json!(total * 1024));
-    assert_eq!(description["Engine"]["Labels"], json!({"tested": "yes"}));
+    let ours = env!("CARGO_PKG_VERSION");
+    assert_eq!(description["Engine"]["Labels"], json!({"tested": "yes", "io.edgeagent": ours}));
     assert!(!description["Engine"]["EngineVersion"].as_str().unwrap().is_empty());
     let plugins = description["Engine"]["Plugins"].as_array().unwrap();
     assert!(plugins.contains(&json!({"Type": "Volume", "Name": "local"})), "{plugins:?}");
