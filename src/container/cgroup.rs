@@ -14,6 +14,7 @@ use rustix::process::Pid;
 
 use super::device;
 use crate::{
+    files::mountinfo::{self, Mount},
     limits,
     model::{Bundle, BundleDevice},
     sys,
@@ -60,34 +61,25 @@ impl Hierarchy {
     }
 }
 
-/// The trees of this host, from `/proc/self/mountinfo`.
+/// The trees of this host.
 fn hierarchies() -> io::Result<Vec<Hierarchy>> {
-    Ok(parse(&fs::read_to_string("/proc/self/mountinfo")?))
+    Ok(trees_of(mountinfo::mounts()?))
 }
 
-fn parse(mountinfo: &str) -> Vec<Hierarchy> {
+fn trees_of(mounts: Vec<Mount>) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
-    for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let (Some(root), Some(mount)) =
-            (left.split(' ').nth(3), left.split(' ').nth(4).map(PathBuf::from))
-        else {
-            continue;
-        };
-        let kind = right.split(' ').next().unwrap_or_default();
-        let v2 = kind == "cgroup2";
-        if root != "/" || !(v2 || kind == "cgroup") {
+    for mount in mounts {
+        let v2 = mount.kind == "cgroup2";
+        if mount.root != Path::new("/") || !(v2 || mount.kind == "cgroup") {
             continue;
         }
-        let options = right.split(' ').nth(2).unwrap_or_default();
+        let known = |option: &&str| CONTROLLERS.contains(option) || option.starts_with("name=");
         let controllers: Vec<String> = if v2 {
             Vec::new()
         } else {
-            let known =
-                options.split(',').filter(|o| CONTROLLERS.contains(o) || o.starts_with("name="));
-            known.map(String::from).collect()
+            mount.options.split(',').filter(known).map(String::from).collect()
         };
-        let new = Hierarchy { mount, controllers, v2 };
+        let new = Hierarchy { mount: mount.place, controllers, v2 };
         let same = |h: &Hierarchy| h.v2 == v2 && h.controllers == new.controllers;
         if (v2 || !new.controllers.is_empty()) && !found.iter().any(same) {
             found.push(new);
@@ -232,7 +224,7 @@ impl Cgroup {
     /// Removes them; fine when they are gone.
     pub(crate) fn remove(&self) -> io::Result<()> {
         for (_, path) in &self.groups {
-            remove_tree(path)?;
+            remove_all(path)?;
         }
         Ok(())
     }
@@ -287,18 +279,33 @@ fn enable_controllers(root: &Path, group: &Path) {
     }
 }
 
+/// A group and all below it, each after the one above. A container that may mount can nest them.
+fn with_all_below(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut all = vec![path.to_owned()];
+    let mut at = 0;
+    while let Some(group) = all.get(at) {
+        all.extend(children(group)?);
+        at += 1;
+    }
+    Ok(all)
+}
+
 fn kill_all(path: &Path) -> io::Result<bool> {
+    let mut left = false;
+    for group in with_all_below(path)? {
+        left |= kill_in(&group)?;
+    }
+    Ok(left)
+}
+
+fn kill_in(path: &Path) -> io::Result<bool> {
     let text = match fs::read_to_string(path.join("cgroup.procs")) {
         Ok(text) => text,
         Err(e) if gone(&e) => return Ok(false),
         Err(e) => return Err(e),
     };
-    let mut left = false;
-    for dir in children(path)? {
-        left |= kill_all(&dir)?;
-    }
     if text.is_empty() {
-        return Ok(left);
+        return Ok(false);
     }
     if fs::write(path.join("cgroup.kill"), "1").is_err() {
         // Before Linux 5.14, and on v1, one by one.
@@ -313,10 +320,11 @@ fn kill_all(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-fn remove_tree(path: &Path) -> io::Result<()> {
-    for dir in children(path)? {
-        remove_tree(&dir)?;
-    }
+fn remove_all(path: &Path) -> io::Result<()> {
+    with_all_below(path)?.iter().rev().try_for_each(|group| remove_one(group))
+}
+
+fn remove_one(path: &Path) -> io::Result<()> {
     for _ in 0..limits::CGROUP_KILL_ROUNDS {
         match fs::remove_dir(path) {
             Ok(()) => return Ok(()),
@@ -377,7 +385,7 @@ mod tests {
 
     #[test]
     fn the_trees_of_a_hybrid_host_are_found_once_each() {
-        let found = parse(HYBRID);
+        let found = trees_of(mountinfo::parse(HYBRID.as_bytes()));
         let mounts: Vec<_> = found.iter().map(|h| h.mount.to_str().unwrap()).collect();
         assert_eq!(
             mounts,
@@ -396,8 +404,9 @@ mod tests {
 
     #[test]
     fn a_pure_v2_host_has_one_tree() {
-        let found =
-            parse("30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n");
+        let list =
+            b"30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = trees_of(mountinfo::parse(list));
         assert_eq!(found.len(), 1);
         assert!(found[0].v2);
     }

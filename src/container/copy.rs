@@ -15,50 +15,28 @@ use std::{
 };
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
     chownat, fchmod, fchown, fgetxattr, fgetxattr_query, flistxattr, flistxattr_query, fsetxattr,
-    fstat, futimens, linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+    fstat, futimens, linkat, mkdirat, mknodat, openat, readlinkat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
-use super::resolve;
+use super::{
+    resolve,
+    walk::{Visitor, walk},
+};
 use crate::{files, limits};
 
 const READ: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW);
 
-/// What a copy remembers on its way.
-#[derive(Default)]
-pub(super) struct Copied {
-    /// Files with several names: descriptor of the first one's folder, and its name there.
-    linked: BTreeMap<(u64, u64), (OwnedFd, CString)>,
-    /// Folders that are open, one in the other.
-    depth: usize,
-}
-
-impl Copied {
-    /// Copies one folder further down with `inner`. No layer that we unpacked is too deep; one of
-    /// a store that others filled may be, and each level costs stack and descriptors.
-    pub(super) fn deeper(
-        &mut self,
-        inner: impl FnOnce(&mut Self) -> io::Result<()>,
-    ) -> io::Result<()> {
-        if limits::LAYER_DEPTH_MAX < self.depth {
-            let text = format!("folders lie deeper than {}", limits::LAYER_DEPTH_MAX);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        self.depth += 1;
-        let copied = inner(self);
-        self.depth -= 1;
-        copied
-    }
-}
+/// Copies of files with several names: descriptor of the first one's folder, and its name there.
+pub(super) type Linked = BTreeMap<(u64, u64), (OwnedFd, CString)>;
 
 /// Copies the content of the folder `from`, and its own owner and mode, to the folder `to`.
 /// An error names the file and, when the place to copy to is full, says so.
 pub(crate) fn tree(from: BorrowedFd<'_>, to: &Path) -> io::Result<()> {
     let from = openat(from, ".", READ | OFlags::DIRECTORY, Mode::empty())?;
-    let to = fs::File::open(to)?;
-    folder(from, to.as_fd(), &mut Copied::default())
+    walk(from, fs::File::open(to)?.into(), &mut Fill::default())
 }
 
 /// Empties the folder `place`, which was empty before a copy that failed.
@@ -66,18 +44,43 @@ pub(crate) fn clear(place: &Path) -> io::Result<()> {
     Ok(files::empty(fs::File::open(place)?.as_fd())?)
 }
 
-fn folder(from: OwnedFd, to: BorrowedFd<'_>, copied: &mut Copied) -> io::Result<()> {
-    let stat = fstat(&from)?;
-    for entry in Dir::read_from(&from)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        one(from.as_fd(), to, name, copied).map_err(|e| named(e, from.as_fd(), name))?;
+/// An image's folder into a volume.
+#[derive(Default)]
+struct Fill {
+    linked: Linked,
+}
+
+impl Visitor for Fill {
+    fn enter(&mut self, _from: BorrowedFd<'_>, _to: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(())
     }
-    attributes(from.as_fd(), to)?;
-    own(to, &stat)
+
+    fn skips(&self, _name: &CStr) -> bool {
+        false
+    }
+
+    fn make(&mut self, to: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+        Ok(mkdirat(to, name, Mode::from_raw_mode(0o700))?)
+    }
+
+    fn file(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+    ) -> io::Result<()> {
+        one(from, to, name, stat, &mut self.linked)
+    }
+
+    fn leave(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+        attributes(from, to)?;
+        own(to, &fstat(from)?)
+    }
+
+    fn named(&self, error: io::Error, from: BorrowedFd<'_>, name: &CStr) -> io::Error {
+        named(error, from, name)
+    }
 }
 
 /// Names the innermost file that could not be copied.
@@ -94,47 +97,44 @@ fn named(error: io::Error, folder: BorrowedFd<'_>, name: &CStr) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
+/// Copies anything but a folder.
 pub(super) fn one(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     name: &CStr,
-    copied: &mut Copied,
+    stat: &Stat,
+    linked: &mut Linked,
 ) -> io::Result<()> {
-    let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let private = Mode::from_raw_mode(0o600);
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => {
-            mkdirat(to, name, Mode::from_raw_mode(0o700))?;
-            let below = openat(to, name, READ | OFlags::DIRECTORY, Mode::empty())?;
-            let from = openat(from, name, READ | OFlags::DIRECTORY, Mode::empty())?;
-            copied.deeper(|copied| folder(from, below.as_fd(), copied))
-        }
+        // The walk's.
+        FileType::Directory => Err(Errno::ISDIR.into()),
         FileType::RegularFile => {
             let source = openat(from, name, READ, Mode::empty())?;
             let file = (stat.st_dev, stat.st_ino);
-            if let Some((dir, first)) = copied.linked.get(&file) {
+            if let Some((dir, first)) = linked.get(&file) {
                 return Ok(linkat(dir, first.as_c_str(), to, name, AtFlags::empty())?);
             }
             let flags = READ | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
             let mut copy = fs::File::from(openat(to, name, flags, private)?);
             let mut source = fs::File::from(source);
             io::copy(&mut source, &mut copy)?;
-            own(copy.as_fd(), &stat)?;
+            own(copy.as_fd(), stat)?;
             // After the owner, whose change clears capabilities.
             attributes(source.as_fd(), copy.as_fd())?;
-            if 1 < stat.st_nlink && copied.linked.len() < limits::COPY_LINKS_MAX {
-                copied.linked.insert(file, (to.try_clone_to_owned()?, name.to_owned()));
+            if 1 < stat.st_nlink && linked.len() < limits::COPY_LINKS_MAX {
+                linked.insert(file, (to.try_clone_to_owned()?, name.to_owned()));
             }
             Ok(())
         }
         FileType::Symlink => {
             let target = readlinkat(from, name, Vec::new())?;
             symlinkat(&target, to, name)?;
-            own_name(to, name, &stat)
+            own_name(to, name, stat)
         }
         kind @ (FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo) => {
             mknodat(to, name, kind, Mode::from_raw_mode(stat.st_mode & 0o7777), stat.st_rdev)?;
-            own_name(to, name, &stat)
+            own_name(to, name, stat)
         }
         FileType::Socket | FileType::Unknown => {
             let place = resolve::path_of(from).join(std::ffi::OsStr::from_bytes(name.to_bytes()));

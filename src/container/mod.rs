@@ -23,6 +23,7 @@ mod seccomp;
 mod seccomp_table;
 mod terminal;
 mod user;
+mod walk;
 
 use std::{
     fs, io,

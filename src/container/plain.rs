@@ -9,7 +9,7 @@ use std::{
     ffi::{CStr, CString},
     fs, io,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::BorrowedFd,
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -17,20 +17,27 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Mode, OFlags, Stat, XattrFlags, fgetxattr, fsetxattr, fstat,
-        makedev, mkdirat, mknodat, openat, statat, unlinkat,
+        AtFlags, Dir, FileType, Mode, Stat, XattrFlags, fgetxattr, fsetxattr, fstat,
+        makedev, mkdirat, mknodat, statat, unlinkat,
     },
     io::Errno,
     mount::{MountFlags, UnmountFlags, mount, unmount},
     process::{Pid, getpid, test_kill_process},
 };
 
-use super::copy::{self, Copied};
+use super::{
+    copy::{self, Linked},
+    resolve,
+    walk::{FOLDER, Visitor, walk},
+};
 use crate::files;
 
-const FOLDER: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::DIRECTORY);
-
 const OPAQUE: &CStr = c"trusted.overlay.opaque";
+
+/// Before a name that a layer hides, where the storage has no marks of overlayfs.
+const HIDDEN: &[u8] = b".wh.";
+/// Hides all that lower layers have in a folder.
+const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 
 /// How the roots of containers are made on some storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +132,8 @@ pub(super) fn merge(layers: &[PathBuf], to: &Path) -> io::Result<()> {
     let to = rustix::fs::open(to, FOLDER, Mode::empty())?;
     for layer in layers {
         let from = rustix::fs::open(layer, FOLDER, Mode::empty())?;
-        folder(from, to.as_fd(), &mut Copied::default()).map_err(|e| {
+        let to = to.try_clone()?;
+        walk(from, to, &mut Merge::default()).map_err(|e| {
             let text = format!("copy layer {}: {}", layer.display(), super::errno_text(&e));
             io::Error::new(e.kind(), text)
         })?;
@@ -133,58 +141,73 @@ pub(super) fn merge(layers: &[PathBuf], to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn folder(from: OwnedFd, to: BorrowedFd<'_>, copied: &mut Copied) -> io::Result<()> {
-    let stat = fstat(&from)?;
-    let mut names = Vec::new();
-    for entry in Dir::read_from(&from)? {
-        let name = entry?.file_name().to_owned();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(name);
-        }
-    }
-    let mut value = [0_u8; 2];
-    let opaque = fgetxattr(&from, OPAQUE, &mut value[..]).is_ok_and(|length| 0 < length);
-    if opaque || names.iter().any(|name| name.to_bytes() == b".wh..wh..opq") {
-        files::empty(to)?;
-    }
-    // What hides lower names first: the layer itself may have a new thing of that name.
-    for name in &names {
-        if let Some(hidden) = name.to_bytes().strip_prefix(b".wh.") {
-            files::remove_at(to, &CString::new(hidden)?)?;
-        }
-    }
-    for name in names.iter().filter(|name| !name.to_bytes().starts_with(b".wh.")) {
-        entry(from.as_fd(), to, name, copied).map_err(|e| {
-            let Some(_) = e.raw_os_error() else { return e };
-            let name = std::ffi::OsStr::from_bytes(name.to_bytes()).display();
-            io::Error::new(e.kind(), format!("{name}: {}", super::errno_text(&e)))
-        })?;
-    }
-    copy::attributes(from.as_fd(), to)?;
-    copy::own(to, &stat)
+/// One layer over what is there.
+#[derive(Default)]
+struct Merge {
+    linked: Linked,
 }
 
-fn entry(
-    from: BorrowedFd<'_>,
-    to: BorrowedFd<'_>,
-    name: &CStr,
-    copied: &mut Copied,
-) -> io::Result<()> {
-    let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if is_folder(&stat) {
-        let below = statat(to, name, AtFlags::SYMLINK_NOFOLLOW);
-        if !below.is_ok_and(|below| is_folder(&below)) {
-            files::remove_at(to, name)?;
-            mkdirat(to, name, Mode::RWXU)?;
+impl Visitor for Merge {
+    /// What hides lower names goes first: the layer itself may have a new thing of that name.
+    fn enter(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+        let mut value = [0_u8; 2];
+        let mut opaque = fgetxattr(from, OPAQUE, &mut value[..]).is_ok_and(|length| 0 < length);
+        for entry in Dir::read_from(from)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == OPAQUE_NAME {
+                opaque = true;
+            } else if let Some(hidden) = name.strip_prefix(HIDDEN) {
+                // No such name is in a folder, and each leads out of it.
+                if matches!(hidden, b"" | b"." | b"..") {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("{} hides no name", String::from_utf8_lossy(name)),
+                    ));
+                }
+                files::remove_at(to, &CString::new(hidden)?)?;
+            }
         }
-        let to = openat(to, name, FOLDER, Mode::empty())?;
-        let from = openat(from, name, FOLDER, Mode::empty())?;
-        return copied.deeper(|copied| folder(from, to.as_fd(), copied));
+        if opaque { Ok(files::empty(to)?) } else { Ok(()) }
     }
-    files::remove_at(to, name)?;
-    let whiteout = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == makedev(0, 0);
-    if whiteout { Ok(()) } else { copy::one(from, to, name, copied) }
+
+    fn skips(&self, name: &CStr) -> bool {
+        name.to_bytes().starts_with(HIDDEN)
+    }
+
+    fn make(&mut self, to: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+        match statat(to, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(below) if is_folder(&below) => Ok(()),
+            Ok(_) | Err(_) => {
+                files::remove_at(to, name)?;
+                Ok(mkdirat(to, name, Mode::RWXU)?)
+            }
+        }
+    }
+
+    fn file(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+    ) -> io::Result<()> {
+        files::remove_at(to, name)?;
+        let whiteout = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == makedev(0, 0);
+        if whiteout { Ok(()) } else { copy::one(from, to, name, stat, &mut self.linked) }
+    }
+
+    fn leave(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+        copy::attributes(from, to)?;
+        copy::own(to, &fstat(from)?)
+    }
+
+    fn named(&self, error: io::Error, from: BorrowedFd<'_>, name: &CStr) -> io::Error {
+        let place = resolve::path_of(from).join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        let reason = super::errno_text(&error);
+        io::Error::new(error.kind(), format!("{}: {reason}", place.display()))
+    }
 }
 
 fn is_folder(stat: &Stat) -> bool {
@@ -193,7 +216,69 @@ fn is_folder(stat: &Stat) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::openat;
+
     use super::*;
+
+    /// Runs with little stack, as a test of depth should.
+    fn with_little_stack(run: impl FnOnce() + Send + 'static) {
+        std::thread::Builder::new().stack_size(256 * 1024).spawn(run).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn layers_of_any_depth_are_copied_with_few_descriptors_and_little_stack() {
+        let root = std::env::temp_dir().join(format!("edgeagent-deep-{}", std::process::id()));
+        let names = [c"a", c"d", c"z"];
+        let levels = 5000;
+        for layer in ["1", "2", "to"] {
+            fs::create_dir_all(root.join(layer)).unwrap();
+        }
+        for layer in ["1", "2"] {
+            let mut at = rustix::fs::open(root.join(layer), FOLDER, Mode::empty()).unwrap();
+            for level in 0..levels {
+                // Some of a name before and behind the one that goes on.
+                for name in names {
+                    if name == c"d" || level % 50 == 0 {
+                        mkdirat(&at, name, Mode::RWXU).unwrap();
+                    }
+                }
+                at = openat(&at, c"d", FOLDER, Mode::empty()).unwrap();
+            }
+            mkdirat(&at, layer, Mode::RWXU).unwrap();
+        }
+        let (from, to) = ([root.join("1"), root.join("2")], root.join("to"));
+        with_little_stack({
+            let to = to.clone();
+            move || merge(&from, &to).unwrap()
+        });
+        let mut at = rustix::fs::open(&to, FOLDER, Mode::empty()).unwrap();
+        for level in 0..levels {
+            for name in [c"a", c"z"] {
+                let there = openat(&at, name, FOLDER, Mode::empty()).is_ok();
+                assert_eq!(there, level % 50 == 0, "{level}");
+            }
+            at = openat(&at, c"d", FOLDER, Mode::empty()).unwrap();
+        }
+        for layer in ["1", "2"] {
+            assert!(openat(&at, layer, FOLDER, Mode::empty()).is_ok(), "of layer {layer}");
+        }
+        files::remove_tree(&root).unwrap();
+    }
+
+    #[test]
+    fn a_mark_that_names_no_entry_of_its_folder_is_refused() {
+        let root = std::env::temp_dir().join(format!("edgeagent-mark-{}", std::process::id()));
+        for (at, name) in [".wh.", ".wh..", ".wh..."].into_iter().enumerate() {
+            let (layer, to) = (root.join(format!("{at}/layer")), root.join(format!("{at}/to")));
+            fs::create_dir_all(layer.join("x")).unwrap();
+            fs::write(layer.join("x").join(name), "").unwrap();
+            fs::create_dir_all(to.join("x/inside")).unwrap();
+            fs::write(to.join("kept"), "").unwrap();
+            assert!(merge(&[layer], &to).unwrap_err().to_string().contains(name));
+            assert!(to.join("kept").exists() && to.join("x/inside").exists(), "{name}");
+        }
+        files::remove_tree(&root).unwrap();
+    }
 
     #[test]
     fn later_layers_replace_hide_and_add() {

@@ -1,21 +1,13 @@
 //! Whether mounts of a bind's source can travel at all: Docker refuses what would silently not
 //! happen (moby `daemon/oci_linux.go`, `ensureShared`, `ensureSharedOrSlave`).
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use super::errno_text;
-use crate::model::{BundleMount, MountKind, Propagation};
-
-/// A mount of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
-    at: PathBuf,
-    shared: bool,
-    slave: bool,
-}
+use crate::{
+    files::mountinfo::{self, Mount},
+    model::{BundleMount, MountKind, Propagation},
+};
 
 /// Looks at the sources of mounts that are to travel. For a process that still has the mounts of
 /// the host, with their peers.
@@ -31,9 +23,9 @@ pub(super) fn check(mounts: &[BundleMount]) -> Result<(), String> {
         let table = match &table {
             Some(table) => table,
             None => {
-                let text = fs::read_to_string("/proc/self/mountinfo")
+                let mounts = mountinfo::mounts()
                     .map_err(|e| format!("read the mounts: {}", errno_text(&e)))?;
-                table.insert(parse(&text))
+                table.insert(mounts)
             }
         };
         // What is not there is told when it is mounted.
@@ -46,34 +38,14 @@ pub(super) fn check(mounts: &[BundleMount]) -> Result<(), String> {
 
 fn travels(table: &[Mount], source: &Path, both_ways: bool) -> Result<(), String> {
     // The last one of a place lies over the others.
-    let holds = |mount: &&Mount| source.starts_with(&mount.at);
-    let found = table.iter().filter(holds).max_by_key(|mount| mount.at.components().count());
+    let holds = |mount: &&Mount| source.starts_with(&mount.place);
+    let found = table.iter().filter(holds).max_by_key(|mount| mount.place.components().count());
     let Some(mount) = found else { return Ok(()) };
     if mount.shared || mount.slave && !both_ways {
         return Ok(());
     }
     let kind = if both_ways { "shared" } else { "shared or slave" };
-    Err(format!("{} but it is not a {kind} mount", mount.at.display()))
-}
-
-/// Lines of `mountinfo`: four fields, the place, options, then optional fields up to a dash.
-fn parse(mountinfo: &str) -> Vec<Mount> {
-    let line = |line: &str| {
-        let (left, _) = line.split_once(" - ")?;
-        let mut fields = left.split(' ');
-        let at = PathBuf::from(unescape(fields.nth(4)?));
-        let optional: Vec<&str> = fields.skip(1).collect();
-        let has = |kind: &str| optional.iter().any(|field| field.starts_with(kind));
-        Some(Mount { at, shared: has("shared:"), slave: has("master:") })
-    };
-    mountinfo.lines().filter_map(line).collect()
-}
-
-/// White space and backslashes are three octal digits behind a backslash.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .into_iter()
-        .fold(text.to_owned(), |text, (code, letter)| text.replace(code, letter))
+    Err(format!("{} but it is not a {kind} mount", mount.place.display()))
 }
 
 #[cfg(test)]
@@ -88,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_innermost_mount_of_a_source_decides() {
-        let table = parse(TABLE);
+        let table = mountinfo::parse(TABLE.as_bytes());
         let told = |source: &str, both| travels(&table, Path::new(source), both).err();
         assert_eq!(told("/srv/a", true), None);
         assert_eq!(told("/srv/both/x", true), None);

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     io::{Read as _, Write as _},
-    os::unix::{ffi::OsStrExt, net::UnixStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     container::Cgroup,
-    files::{self, RemoveError},
+    files::{self, RemoveError, mountinfo},
     limits,
     model::TaskId,
 };
@@ -160,52 +160,17 @@ pub(super) fn kill(resources: &Resources) -> io::Result<()> {
 
 /// A runner mounts nothing in this namespace; this is for what others put there.
 fn unmount_below(dir: &Path) -> io::Result<()> {
-    let mounts = fs::read("/proc/self/mountinfo")?;
-    for place in mounts_below(&mounts, dir).into_iter().rev() {
-        unmount(&place, UnmountFlags::DETACH)?;
+    let mounts = mountinfo::mounts()?;
+    let places: Vec<&Path> = mountinfo::below(&mounts, dir).collect();
+    for place in places.into_iter().rev() {
+        unmount(place, UnmountFlags::DETACH)?;
     }
     Ok(())
-}
-
-/// The mount points at or below `dir`, outermost first.
-fn mounts_below(mountinfo: &[u8], dir: &Path) -> Vec<PathBuf> {
-    let places = mountinfo.split(|b| *b == b'\n').filter_map(|line| {
-        let place = line.split(|b| *b == b' ').nth(4)?;
-        Some(PathBuf::from(std::ffi::OsStr::from_bytes(&unescape(place))))
-    });
-    places.filter(|place| place.starts_with(dir)).collect()
-}
-
-/// The kernel writes space, tab, newline and backslash as `\ooo`.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let code = match after {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
-                Some(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'))
-            }
-            _ => None,
-        };
-        plain.push(code.unwrap_or(*first));
-        rest = if code.is_some() { after.get(3..).unwrap_or_default() } else { after };
-    }
-    plain
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mounts_below_a_folder_are_found_with_odd_names() {
-        let info = b"1 0 0:1 / / rw - ext4 x rw\n\
-            2 1 0:2 / /run/a rw - tmpfs x rw\n\
-            3 2 0:3 / /run/a/b\\040c rw - tmpfs x rw\n\
-            4 1 0:4 / /run/ab rw - tmpfs x rw\n";
-        let found = mounts_below(info, Path::new("/run/a"));
-        assert_eq!(found, [PathBuf::from("/run/a"), PathBuf::from("/run/a/b c")]);
-    }
 
     #[test]
     fn removing_what_is_gone_does_nothing() {

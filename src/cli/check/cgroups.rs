@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Finding, text_of};
-use crate::shim;
+use crate::{files::mountinfo, shim};
 
 /// The way of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +15,7 @@ enum Version {
 }
 
 pub(super) fn findings(root: &Path) -> Vec<Finding> {
-    let mountinfo = text_of(root, "proc/self/mountinfo");
-    let version = version(&mountinfo);
+    let version = version(&text_of(root, "proc/self/mountinfo"));
     // The same eyes as those of the agent that applies the limits.
     let has = shim::has_controller;
     let mut found = vec![mounted(version), memory(has("memory"))];
@@ -38,8 +37,9 @@ fn name(controller: &str) -> &'static str {
 }
 
 fn version(mountinfo: &str) -> Version {
-    let kinds = || mountinfo.lines().filter_map(|line| line.split_once(" - ")?.1.split(' ').next());
-    match (kinds().any(|kind| kind == "cgroup"), kinds().any(|kind| kind == "cgroup2")) {
+    let mounts = mountinfo::parse(mountinfo.as_bytes());
+    let has = |kind: &str| mounts.iter().any(|mount| mount.kind == kind);
+    match (has("cgroup"), has("cgroup2")) {
         (false, false) => Version::None,
         (true, false) => Version::V1,
         (false, true) => Version::V2,
