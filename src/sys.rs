@@ -13,10 +13,11 @@ use std::{
     },
     process::{Child, Command},
     ptr,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::{
-    process::Pid,
+    process::{Pid, Resource, Rlimit, getrlimit, setrlimit},
     thread::{UnshareFlags, unshare_unsafe},
 };
 
@@ -82,7 +83,26 @@ pub fn unshare(flags: UnshareFlags) -> io::Result<()> {
     unsafe { unshare_unsafe(flags) }.map_err(io::Error::from)
 }
 
-/// Starts `command` as leader of its own session, with `fds` as descriptors 3, 4, ….
+/// Descriptors that this process was given at first, once it has taken more; 0 before.
+static DESCRIPTORS_GIVEN: AtomicU64 = AtomicU64::new(0);
+
+/// Lets this process open as many descriptors as the hard limit allows, up to `most`. Programs that
+/// [`spawn_with_fds`] starts get what this process was given.
+///
+/// # Errors
+/// What `prlimit` says.
+pub fn raise_descriptor_limit(most: u64) -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX).min(most);
+    let Some(given) = limit.current.filter(|given| *given < most) else { return Ok(()) };
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum })?;
+    // The first one counts.
+    let _kept = DESCRIPTORS_GIVEN.compare_exchange(0, given, Ordering::Relaxed, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Starts `command` as leader of its own session, with `fds` as descriptors 3, 4, … and the limit of
+/// descriptors from before [`raise_descriptor_limit`].
 ///
 /// # Errors
 /// When the process can not be made or its program not be run.
@@ -94,7 +114,12 @@ pub fn spawn_with_fds(command: &mut Command, fds: &[BorrowedFd<'_>]) -> io::Resu
         high.push(rustix::io::fcntl_dupfd_cloexec(fd, above)?);
     }
     let raw: Vec<RawFd> = high.iter().map(AsRawFd::as_raw_fd).collect();
+    let descriptors = Some(DESCRIPTORS_GIVEN.load(Ordering::Relaxed)).filter(|given| *given != 0);
     let place = move || {
+        if let Some(given) = descriptors {
+            let maximum = getrlimit(Resource::Nofile).maximum;
+            setrlimit(Resource::Nofile, Rlimit { current: Some(given), maximum })?;
+        }
         // SAFETY: no pointers.
         check(unsafe { libc::setsid() })?;
         for (target, fd) in (3..).zip(&raw) {
@@ -647,6 +672,21 @@ mod tests {
     fn unsharing_the_descriptor_table_is_refused() {
         let error = unshare(UnshareFlags::FILES).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn what_is_started_keeps_the_limit_that_this_process_was_given() {
+        let given = getrlimit(Resource::Nofile);
+        let most = given.maximum.unwrap_or(4096).min(4096);
+        let low = Rlimit { current: Some(most - 1), maximum: given.maximum };
+        setrlimit(Resource::Nofile, low).unwrap();
+        raise_descriptor_limit(most).unwrap();
+        raise_descriptor_limit(most).unwrap();
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(most));
+        let mut command = Command::new("/bin/sh");
+        let command = command.args(["-c", "ulimit -Sn"]).stdout(std::process::Stdio::piped());
+        let output = spawn_with_fds(command, &[]).unwrap().wait_with_output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\n", most - 1));
     }
 
     #[test]

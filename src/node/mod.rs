@@ -147,6 +147,10 @@ pub fn clock() -> Now {
     }
 }
 
+/// Descriptors that the agent takes where it may: a few for each task and stream, and 1024 are few
+/// for some hundred tasks.
+const DESCRIPTORS: u64 = 16_384;
+
 /// What stays the same while the agent runs, joined or not.
 pub(crate) struct NodeState {
     config: Config,
@@ -164,6 +168,9 @@ pub(crate) struct NodeState {
 /// # Errors
 /// [`RunError`] when the agent can not begin.
 pub fn run(config: Config) -> Result<(), RunError> {
+    if let Err(error) = sys::raise_descriptor_limit(DESCRIPTORS) {
+        log::debug!("the limit of open files stays as it is: {error}");
+    }
     let stop = sys::termination_fd().and_then(Async::new).map_err(RunError::Signals)?;
     make_private_dir(&config.data_root)?;
     make_private_dir(&config.exec_root)?;
