@@ -168,6 +168,68 @@ fn an_image_makes_nobody_of_another_number() {
     bench.nothing_is_left();
 }
 
+#[test]
+fn a_test_that_fails_leaves_nothing_behind() {
+    or_skip!();
+    let base = std::sync::Mutex::new(None);
+    let failed = std::panic::catch_unwind(|| {
+        let bench = Bench::new("failed");
+        *base.lock().unwrap() = Some((bench.base.clone(), bench.cgroups()));
+        let _running = bench.start(&bench.shell("exec sleep 1000"));
+        let starting = bench.spawn(&bench.shell("exec sleep 1000"));
+        drop(starting);
+        *base.lock().unwrap() = Some((bench.base.clone(), bench.cgroups()));
+        panic!("this is the failure that is meant");
+    });
+    assert!(failed.is_err());
+    let (base, groups) = base.into_inner().unwrap().unwrap();
+    assert!(!groups.is_empty(), "there was something to leave");
+    until("end of all processes", || bench::processes("failed").is_empty());
+    assert!(!base.exists());
+    assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
+}
+
+/// What a container prints costs its shim no more than the container may use itself.
+#[test]
+fn a_container_with_little_of_the_processor_keeps_its_shim_as_quiet() {
+    or_skip!();
+    let bench = Bench::new("pace");
+    // Both its output and that of a probe.
+    for probed in [false, true] {
+        let mut bundle = bench.shell(if probed { "exec sleep 1000" } else { "exec yes" });
+        bundle.nano_cpus = Some(50_000_000);
+        if probed {
+            bundle.health = Some(bench::check(&["/bin/busybox", "yes"], 1));
+        }
+        let shim = bench.start(&bundle);
+        let used = || -> u64 {
+            let of = |process: &std::path::PathBuf| {
+                let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+                let fields: Vec<u64> = stat
+                    .rsplit_once(") ")
+                    .map(|(_, fields)| fields.split(' ').filter_map(|f| f.parse().ok()).collect())
+                    .unwrap_or_default();
+                // utime and stime, in hundredths of a second; the state is no number.
+                fields.get(10).zip(fields.get(11)).map_or(0, |(user, system)| user + system)
+            };
+            bench::processes("pace").iter().map(of).sum()
+        };
+        let (begin, before) = (std::time::Instant::now(), used());
+        std::thread::sleep(Duration::from_secs(4));
+        let (taken, elapsed) = (used() - before, begin.elapsed());
+        // A twentieth, and one second's worth that was saved: 0.25 s; much above is the fault.
+        let most = elapsed.as_millis() as u64 / 100 + 10;
+        assert!(taken < most, "{taken} hundredths of a second in {elapsed:?}, probed: {probed}");
+        // It hears what it is told all the same.
+        let begin = std::time::Instant::now();
+        smol::block_on(shim.stop(15, Some(0)));
+        assert_eq!(smol::block_on(shim.wait()).code, 137);
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        bench.remove(&bundle);
+    }
+    bench.nothing_is_left();
+}
+
 /// Folders in folders cost their maker nothing; removing them must not cost us a descriptor or a
 /// stack frame each.
 #[test]
@@ -234,12 +296,37 @@ fn a_program_that_can_not_run_says_why() {
     or_skip!();
     let bench = Bench::new("missing");
     fs::write(bench.base.join("image/bin/plain"), "no program").unwrap();
+    for (name, text) in
+        [("script", "#!/bin/bash\n"), ("dos", "#!/bin/sh\r\n"), ("outer", "#! /bin/script -x\n")]
+    {
+        let path = bench.base.join("image/bin").join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
     for (argv, user, code, text) in [
         ("nope", "", 127, "exec: \"nope\": executable file not found in $PATH"),
         ("/nope", "", 127, "exec: \"/nope\": stat /nope: no such file or directory"),
         ("/bin/plain", "", 126, "exec: \"/bin/plain\": permission denied"),
         ("/etc", "", 126, "exec: \"/etc\": is a directory"),
         ("true", "bob2", 128, "unable to find user bob2: no matching entries in passwd file"),
+        (
+            "/bin/script",
+            "",
+            127,
+            "exec: \"/bin/script\": its interpreter \"/bin/bash\" is not in the image",
+        ),
+        (
+            "/bin/dos",
+            "",
+            127,
+            "exec: \"/bin/dos\": its interpreter \"/bin/sh\\r\" is not in the image",
+        ),
+        (
+            "/bin/outer",
+            "",
+            127,
+            "exec: \"/bin/outer\": its interpreter \"/bin/bash\" is not in the image",
+        ),
     ] {
         let mut bundle = bench.bundle(&[argv]);
         user.clone_into(&mut bundle.user);

@@ -404,8 +404,7 @@ mod tests {
 
     #[test]
     fn a_pure_v2_host_has_one_tree() {
-        let list =
-            b"30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+        let list = b"30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
         let found = trees_of(mountinfo::parse(list));
         assert_eq!(found.len(), 1);
         assert!(found[0].v2);

@@ -15,9 +15,9 @@ use std::{
 };
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-    chownat, fchmod, fchown, fgetxattr, fgetxattr_query, flistxattr, flistxattr_query, fsetxattr,
-    fstat, futimens, linkat, mkdirat, mknodat, openat, readlinkat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat,
+    fchmod, fchown, fgetxattr, fgetxattr_query, flistxattr, flistxattr_query, fsetxattr, fstat,
+    futimens, linkat, mkdirat, mknodat, openat, readlinkat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 

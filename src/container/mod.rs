@@ -12,6 +12,7 @@ mod apparmor;
 mod cgroup;
 mod copy;
 mod device;
+mod interpreter;
 mod mounts;
 mod names;
 mod plain;

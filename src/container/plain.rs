@@ -8,17 +8,14 @@
 use std::{
     ffi::{CStr, CString},
     fs, io,
-    os::{
-        fd::BorrowedFd,
-        unix::ffi::OsStrExt,
-    },
+    os::{fd::BorrowedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Mode, Stat, XattrFlags, fgetxattr, fsetxattr, fstat,
-        makedev, mkdirat, mknodat, statat, unlinkat,
+        AtFlags, Dir, FileType, Mode, Stat, XattrFlags, fgetxattr, fsetxattr, fstat, makedev,
+        mkdirat, mknodat, statat, unlinkat,
     },
     io::Errno,
     mount::{MountFlags, UnmountFlags, mount, unmount},

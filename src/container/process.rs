@@ -27,7 +27,7 @@ use rustix::{
 use super::{
     CODE_NOT_FOUND, Failure,
     apparmor::Transition,
-    errno_text,
+    errno_text, interpreter,
     resolve::{self, Missing},
     seccomp,
     user::{self, User},
@@ -294,7 +294,12 @@ fn executable(path: &Path) -> io::Result<()> {
 
 fn not_run(program: &str, error: &io::Error) -> Failure {
     let kind = error.kind();
-    let (code, text) = if kind == io::ErrorKind::NotFound {
+    let (code, text) = if kind == io::ErrorKind::NotFound
+        && let Some(needed) = interpreter::missing(Path::new(program))
+    {
+        // As it stands there, for a carriage return at its end is a common cause.
+        (CODE_NOT_FOUND, format!("its interpreter {needed:?} is not in the image"))
+    } else if kind == io::ErrorKind::NotFound {
         (CODE_NOT_FOUND, format!("stat {program}: {}", errno_text(error)))
     } else if matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory) {
         (CODE_NOT_EXECUTABLE, errno_text(error))

@@ -18,8 +18,7 @@ use rustix::{
     io::Errno,
 };
 
-pub(super) const FOLDER: OFlags =
-    OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::DIRECTORY);
+pub(super) const FOLDER: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::DIRECTORY);
 
 /// Folders of each tree that are open at once, each with a buffer of some kilobytes.
 const LEVELS: usize = 16;

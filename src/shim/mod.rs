@@ -15,6 +15,7 @@ mod client;
 mod frame;
 mod health;
 mod lines;
+mod pace;
 mod probe;
 mod process;
 mod record;

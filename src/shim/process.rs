@@ -25,6 +25,7 @@ use rustix::{
 use super::{
     frame::{self, Decoder, Event, Request},
     lines::Lines,
+    pace::Pace,
     probe::Care,
     record::{self, Started},
     stat,
@@ -134,6 +135,8 @@ struct Shim {
     kill_at: Option<Duration>,
     /// Absent without a health check.
     care: Option<Box<Care>>,
+    /// Absent for a container without a limit of its processor time.
+    pace: Option<Pace>,
 }
 
 /// What woke the loop.
@@ -148,7 +151,16 @@ struct Ready {
 }
 
 fn monotonic() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time_of(rustix::time::ClockId::Monotonic)
+}
+
+/// Processor time that this shim has used.
+fn used() -> Duration {
+    time_of(rustix::time::ClockId::ThreadCPUTime)
+}
+
+fn time_of(clock: rustix::time::ClockId) -> Duration {
+    let now = rustix::time::clock_gettime(clock);
     Duration::new(
         u64::try_from(now.tv_sec).unwrap_or_default(),
         u32::try_from(now.tv_nsec).unwrap_or_default(),
@@ -173,6 +185,7 @@ impl Shim {
             started: None,
             kill_at: None,
             care: None,
+            pace: None,
         }
     }
 
@@ -201,6 +214,7 @@ impl Shim {
         };
         rustix::io::ioctl_fionbio(&starting.report, true).map_err(|e| kernel(e.into()))?;
         self.container = Some(bundle.container.clone());
+        self.pace = bundle.nano_cpus.map(|share| Pace::new(share, monotonic(), used()));
         self.care = Care::of(bundle, monotonic());
         let pid = starting.pid;
         let ticks = stat::number(pid, stat::STARTED).unwrap_or_default();
@@ -275,10 +289,15 @@ impl Shim {
         }
     }
 
-    fn wait(&self) -> io::Result<Ready> {
+    fn wait(&mut self) -> io::Result<Ready> {
         let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if let Some(pace) = &mut self.pace {
+            pace.look(monotonic(), used());
+        }
+        // Until then nothing is read that the container prints.
+        let pause = self.pace.as_ref().and_then(Pace::pause);
         let probe = self.started.as_ref().and_then(|_| self.care.as_ref()?.deadline());
-        let timeout = [self.kill_at, probe].into_iter().flatten().min().map(|at| {
+        let timeout = [self.kill_at, probe, pause].into_iter().flatten().min().map(|at| {
             let left = at.saturating_sub(monotonic());
             Timespec::try_from(left).unwrap_or(none)
         });
@@ -289,10 +308,11 @@ impl Shim {
         if let State::Starting { report, .. } = &self.state {
             fds.push(PollFd::new(report, PollFlags::IN));
         }
-        for pipe in self.outputs.iter().filter_map(|o| o.pipe.as_ref()) {
+        let read = pause.is_none();
+        for pipe in self.outputs.iter().filter(|_| read).filter_map(|o| o.pipe.as_ref()) {
             fds.push(PollFd::new(pipe, PollFlags::IN));
         }
-        let probe = self.care.as_ref().and_then(|care| care.pipe());
+        let probe = self.care.as_ref().filter(|_| read).and_then(|care| care.pipe());
         if let Some(pipe) = probe {
             fds.push(PollFd::new(pipe, PollFlags::IN));
         }
@@ -311,7 +331,7 @@ impl Shim {
             ready.report = next();
         }
         for (output, ready) in self.outputs.iter().zip(&mut ready.outputs) {
-            *ready = output.pipe.is_some() && next();
+            *ready = read && output.pipe.is_some() && next();
         }
         ready.probe = probe.is_some() && next();
         ready.connections = self.connections.iter().map(|_| next()).collect();

@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -208,13 +208,26 @@ pub(crate) fn processes(name: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Also when the test has failed: nothing of it must be in the way of another one.
 impl Drop for Bench {
     fn drop(&mut self) {
+        // Its container dies with a shim.
+        for process in processes(self.name) {
+            let pid = process.file_name().and_then(|name| name.to_str()?.parse().ok());
+            if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+                let _ended = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        let begin = Instant::now();
+        let empty = |group: &PathBuf| fs::remove_dir(group).is_ok() || !group.exists();
+        while !self.cgroups().iter().all(empty) && begin.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let parent = format!("edgeagent-test-{}-{}", self.name, std::process::id());
         for tree in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             // Most trees have none of ours.
             let _gone = fs::remove_dir(tree.path().join(&parent));
         }
-        let _left = fs::remove_dir_all(Path::new(&self.base));
+        let _left = edgeagent::files::remove_tree(&self.base);
     }
 }
