@@ -171,18 +171,17 @@ fn an_image_makes_nobody_of_another_number() {
 #[test]
 fn a_test_that_fails_leaves_nothing_behind() {
     or_skip!();
-    let base = std::sync::Mutex::new(None);
-    let failed = std::panic::catch_unwind(|| {
+    let seen = std::cell::Cell::new(None);
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let bench = Bench::new("failed");
-        *base.lock().unwrap() = Some((bench.base.clone(), bench.cgroups()));
         let _running = bench.start(&bench.shell("exec sleep 1000"));
         let starting = bench.spawn(&bench.shell("exec sleep 1000"));
         drop(starting);
-        *base.lock().unwrap() = Some((bench.base.clone(), bench.cgroups()));
+        seen.set(Some((bench.base.clone(), bench.cgroups())));
         panic!("this is the failure that is meant");
-    });
+    }));
     assert!(failed.is_err());
-    let (base, groups) = base.into_inner().unwrap().unwrap();
+    let (base, groups) = seen.into_inner().unwrap();
     assert!(!groups.is_empty(), "there was something to leave");
     until("end of all processes", || bench::processes("failed").is_empty());
     assert!(!base.exists());
@@ -218,7 +217,7 @@ fn a_container_with_little_of_the_processor_keeps_its_shim_as_quiet() {
         std::thread::sleep(Duration::from_secs(4));
         let (taken, elapsed) = (used() - before, begin.elapsed());
         // A twentieth, and one second's worth that was saved: 0.25 s; much above is the fault.
-        let most = elapsed.as_millis() as u64 / 100 + 10;
+        let most = u64::try_from(elapsed.as_millis()).unwrap() / 100 + 10;
         assert!(taken < most, "{taken} hundredths of a second in {elapsed:?}, probed: {probed}");
         // It hears what it is told all the same.
         let begin = std::time::Instant::now();

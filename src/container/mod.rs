@@ -47,9 +47,12 @@ use rustix::{
 use apparmor::Transition;
 pub use apparmor::{AppArmor, apparmor};
 pub(crate) use cgroup::{Cgroup, has_controller};
+pub(crate) use interpreter::fuzz as fuzz_interpreter;
+pub(crate) use plain::merge as merge_layers;
 pub use plain::{Storage, storage};
 use process::Entry;
 pub(crate) use process::exit_code;
+pub(crate) use seccomp::custom_program as seccomp_program;
 pub(crate) use terminal::receive as receive_terminal;
 pub(crate) use user::fuzz as fuzz_user;
 

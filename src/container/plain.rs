@@ -125,7 +125,7 @@ pub(super) fn marks(folder: &Path) -> rustix::io::Result<()> {
 }
 
 /// Copies the layers, lowest first, over one another into the folder `to`.
-pub(super) fn merge(layers: &[PathBuf], to: &Path) -> io::Result<()> {
+pub(crate) fn merge(layers: &[PathBuf], to: &Path) -> io::Result<()> {
     let to = rustix::fs::open(to, FOLDER, Mode::empty())?;
     for layer in layers {
         let from = rustix::fs::open(layer, FOLDER, Mode::empty())?;

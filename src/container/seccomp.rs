@@ -7,6 +7,7 @@
 
 mod custom;
 
+pub(crate) use custom::compile as custom_program;
 pub(super) use custom::filter as custom_filter;
 
 use super::seccomp_table::{CALLS, Call, NONE, SYS_ADMIN, X32_DIFFERS};

@@ -30,6 +30,33 @@ pub use frame::fuzz as fuzz_frame;
 pub use process::main;
 pub use record::Started;
 
+/// For the fuzzer: what a program needs to be run.
+#[doc(hidden)]
+pub fn fuzz_interpreter(data: &[u8]) {
+    crate::container::fuzz_interpreter(data);
+}
+
+/// For the fuzzer: layers copied over one another, lowest first.
+///
+/// # Errors
+/// What could not be copied.
+#[doc(hidden)]
+pub fn merge_layers(layers: &[std::path::PathBuf], to: &std::path::Path) -> std::io::Result<()> {
+    crate::container::merge_layers(layers, to)
+}
+
+/// For the fuzzer: a profile as a program for a machine.
+///
+/// # Errors
+/// When it would be too long.
+#[doc(hidden)]
+pub fn seccomp_program(
+    profile: &crate::model::SeccompProfile,
+    machine: &str,
+) -> Result<Vec<crate::sys::Instruction>, String> {
+    crate::container::seccomp_program(profile, machine)
+}
+
 /// For the fuzzer: who a container's process becomes.
 #[doc(hidden)]
 pub fn fuzz_user(data: &[u8]) {

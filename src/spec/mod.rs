@@ -31,6 +31,8 @@ use std::path::PathBuf;
 pub use admission::{admit_bind, admit_image};
 pub use error::SpecError;
 pub use files::Files;
+#[doc(hidden)]
+pub use seccomp::build as seccomp_profile;
 
 use crate::model::{
     Bundle, ContainerId, ContainerSpec, DnsConfig, Endpoint, LocalImage, NetworkMode, Policy,

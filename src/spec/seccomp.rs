@@ -72,11 +72,10 @@ fn wrong(why: impl core::fmt::Display) -> SpecError {
 }
 
 /// What a profile asks for in a container with `capabilities`, on a kernel of this version.
-pub(super) fn build(
-    profile: &[u8],
-    capabilities: u64,
-    kernel: (u32, u32),
-) -> Result<Seccomp, SpecError> {
+///
+/// # Errors
+/// [`SpecError`] when it is not understood, or asks for what can not be done here.
+pub fn build(profile: &[u8], capabilities: u64, kernel: (u32, u32)) -> Result<Seccomp, SpecError> {
     let machine = match std::env::consts::ARCH {
         "x86_64" => SeccompArchitecture::X86_64,
         "x86" => SeccompArchitecture::X86,

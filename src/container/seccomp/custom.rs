@@ -33,7 +33,11 @@ pub(in crate::container) fn filter(profile: &SeccompProfile) -> Result<Vec<Instr
     compile(profile, std::env::consts::ARCH)
 }
 
-fn compile(profile: &SeccompProfile, machine: &str) -> Result<Vec<Instruction>, String> {
+/// The filter of a profile on any machine.
+///
+/// # Errors
+/// As [`filter`].
+pub(crate) fn compile(profile: &SeccompProfile, machine: &str) -> Result<Vec<Instruction>, String> {
     let native = tables(machine).first().map(Table::kind);
     let code = program(machine, |table| {
         let open = Some(table.kind()) == native || profile.architectures.contains(&table.kind());

@@ -8,14 +8,18 @@ pub mod grpc_frame;
 pub mod image_config;
 pub mod image_manifest;
 pub mod image_reference;
+pub mod interpreter;
 pub mod join_token;
+pub mod layer_merge;
 pub mod layer_tar;
 pub mod lease_record;
 pub mod log_ring;
+pub mod mountinfo;
 pub mod netlink_answer;
 pub mod resolv_conf;
 pub mod route_table;
 pub mod sealed_record;
+pub mod seccomp_profile;
 pub mod session_message;
 pub mod shim_frame;
 pub mod template;
@@ -36,14 +40,18 @@ pub const ALL: &[(&str, Target)] = &[
     ("image_config", image_config::run),
     ("image_manifest", image_manifest::run),
     ("image_reference", image_reference::run),
+    ("interpreter", interpreter::run),
     ("join_token", join_token::run),
-    ("lease_record", lease_record::run),
+    ("layer_merge", layer_merge::run),
     ("layer_tar", layer_tar::run),
+    ("lease_record", lease_record::run),
     ("log_ring", log_ring::run),
+    ("mountinfo", mountinfo::run),
     ("netlink_answer", netlink_answer::run),
     ("resolv_conf", resolv_conf::run),
     ("route_table", route_table::run),
     ("sealed_record", sealed_record::run),
+    ("seccomp_profile", seccomp_profile::run),
     ("session_message", session_message::run),
     ("shim_frame", shim_frame::run),
     ("template", template::run),
