@@ -229,6 +229,65 @@ fn a_container_with_little_of_the_processor_keeps_its_shim_as_quiet() {
     bench.nothing_is_left();
 }
 
+/// A shim that will start nothing more keeps the right to end processes, and the calls for it.
+#[test]
+fn a_shim_gives_up_what_it_has_no_use_for() {
+    or_skip!();
+    let bench = Bench::new("rightless");
+    fs::set_permissions(
+        bench.base.join("out"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )
+    .unwrap();
+    let held = |field: &str| {
+        let shims = bench::processes("rightless");
+        let text = fs::read_to_string(shims.first().unwrap().join("status")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().to_owned()
+    };
+    for (tty, user) in [(false, "bob"), (true, "bob"), (false, "")] {
+        let script = "trap 'exit 9' TERM; i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); \
+                      done; echo > /out/printed; while :; do sleep 0.01; done";
+        let mut bundle = bench.shell(script);
+        (bundle.tty, bundle.user) = (tty, user.to_owned());
+        // Small enough to go round.
+        bundle.log_max_bytes = 32 << 10;
+        let shim = bench.start(&bundle);
+        until("output", || bench.base.join("out/printed").exists());
+        until("rights", || held("CapEff:") == "0000000000000020");
+        assert_eq!(
+            (held("CapPrm:").as_str(), held("Seccomp:").as_str()),
+            ("0000000000000020", "2")
+        );
+        let last = || {
+            let segments = fs::read_dir(bundle.dir.join("log")).unwrap().flatten();
+            segments
+                .map(|file| fs::read(file.path()).unwrap())
+                .any(|bytes| bytes.windows(9).any(|part| part == b"line 2999"))
+        };
+        until("last line", last);
+        // Another process of the task hears of it as well.
+        let again = Shim::attach(&bundle.dir).unwrap();
+        smol::block_on(again.started()).unwrap();
+        assert!(!bench.cgroups().is_empty());
+        smol::block_on(again.stop(15, Some(20)));
+        assert_eq!(smol::block_on(shim.wait()).code, 9);
+        assert!(bundle.dir.join("exit").exists());
+        assert_eq!(bench.cgroups(), Vec::<std::path::PathBuf>::new(), "by the shim itself");
+        bench.remove(&bundle);
+        fs::remove_file(bench.base.join("out/printed")).unwrap();
+    }
+    // One that probes keeps what a probe may need.
+    let mut bundle = bench.shell("exec sleep 1000");
+    bundle.health = Some(bench::check(&["/bin/true"], 1));
+    let shim = bench.start(&bundle);
+    assert_eq!(held("Seccomp:"), "0");
+    smol::block_on(shim.kill());
+    assert_eq!(smol::block_on(shim.wait()).code, 137);
+    bench.remove(&bundle);
+    bench.nothing_is_left();
+}
+
 /// Folders in folders cost their maker nothing; removing them must not cost us a descriptor or a
 /// stack frame each.
 #[test]

@@ -12,6 +12,7 @@
 
 mod cleanup;
 mod client;
+mod confine;
 mod frame;
 mod health;
 mod lines;

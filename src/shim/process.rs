@@ -23,6 +23,7 @@ use rustix::{
 };
 
 use super::{
+    confine,
     frame::{self, Decoder, Event, Request},
     lines::Lines,
     pace::Pace,
@@ -372,6 +373,11 @@ impl Shim {
             }
             self.tell_health();
             self.tell(&Event::Started(started));
+        }
+        if self.care.is_none()
+            && let Err(e) = confine::confine()
+        {
+            log::debug!("rights not given up error={e}");
         }
         // Most of what ran so far will not run again, and this process may live for years.
         if let Err(e) = sys::forget_code() {
