@@ -108,6 +108,45 @@ fn the_root_folder_is_roots_whatever_the_layers_say() {
     bench.nothing_is_left();
 }
 
+/// What an image has where the container gets something else.
+#[test]
+fn odd_things_in_place_of_folders_and_names_are_replaced() {
+    or_skip!();
+    let bench = Bench::new("odd");
+    let image = bench.base.join("image");
+    for round in 0..3 {
+        for name in ["proc", "sys", "dev", "etc/hosts", "etc/hostname", "etc/resolv.conf"] {
+            let path = image.join(name);
+            edgeagent::files::remove_tree(&path).unwrap();
+            let target = path.file_name().unwrap();
+            match round {
+                // In a circle; nowhere; a pipe that nobody writes to.
+                0 => std::os::unix::fs::symlink(target, &path).unwrap(),
+                1 => std::os::unix::fs::symlink("/no/where", &path).unwrap(),
+                _ => rustix::fs::mknodat(
+                    rustix::fs::CWD,
+                    &path,
+                    rustix::fs::FileType::Fifo,
+                    rustix::fs::Mode::RWXU,
+                    0,
+                )
+                .unwrap(),
+            }
+        }
+        let mut bundle = bench.bundle(&[]);
+        let text = bench.output(
+            &mut bundle,
+            "cat /etc/hostname; tail -n 1 /etc/resolv.conf; ls /proc/self/comm /sys/fs /dev/null; \
+             grep -c extra /etc/hosts; ls -l /etc/hosts | cut -c 1",
+        );
+        assert!(text.starts_with("box\nnameserver 192.0.2.53\n"), "{round}: {text}");
+        assert!(text.ends_with("1\n-\n"), "{round}: {text}");
+        let kept = fs::symlink_metadata(image.join("proc")).unwrap();
+        assert!(!kept.is_dir(), "the image keeps what it has");
+    }
+    bench.nothing_is_left();
+}
+
 /// A device or a name that a container can change is its own (chmod, filling), and so are its keys.
 #[test]
 fn nothing_of_the_hosts_is_within_a_containers_reach() {

@@ -222,14 +222,26 @@ impl Tree<'_> {
         made(symlinkat("/proc/mounts", &etc, "mtab"))
     }
 
-    /// An image's link where a default file system goes is replaced in the container's own layer,
-    /// as moby's `daemon/initlayer` does: what it leads to is not looked at.
+    /// Whatever is no folder in the image where a default file system goes is replaced in the
+    /// container's own layer, as moby's `daemon/initlayer` does: what a link leads to is not looked
+    /// at. So is a link where a file with names goes; one that leads to itself would fail.
     fn replace_links(&self) -> io::Result<()> {
+        let kind = |folder: BorrowedFd<'_>, name: &str| {
+            let found = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+            found.ok().map(|stat| FileType::from_raw_mode(stat.st_mode))
+        };
         for name in ["dev", "proc", "sys"] {
-            let found = statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW);
-            if found.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink) {
+            if kind(self.root.as_fd(), name).is_some_and(|kind| kind != FileType::Directory) {
                 unlinkat(&self.root, name, AtFlags::empty())?;
                 mkdirat(&self.root, name, Mode::from_raw_mode(0o755))?;
+            }
+        }
+        let etc = resolve::make(self.root.as_fd(), "/etc", Missing::Folder)?;
+        for name in ["hosts", "hostname", "resolv.conf"] {
+            let kind = kind(etc.as_fd(), name);
+            if kind.is_some_and(|kind| !matches!(kind, FileType::Directory | FileType::RegularFile))
+            {
+                unlinkat(&etc, name, AtFlags::empty())?;
             }
         }
         Ok(())

@@ -49,7 +49,8 @@ pub(super) fn confine() -> io::Result<()> {
         permitted: rights,
         inheritable: CapabilitySet::empty(),
     };
-    calls.and(set_capabilities(None, sets).map_err(io::Error::from))
+    let rights = set_capabilities(None, sets).map_err(io::Error::from);
+    calls.and(rights)
 }
 
 fn restrict_calls() -> io::Result<()> {
