@@ -100,6 +100,10 @@ fn the_root_folder_is_roots_whatever_the_layers_say() {
         // The same layer again, next to itself and further up.
         let image = bundle.root.layers.clone();
         bundle.root.layers.extend([top.clone(), top.clone()]);
+        // And by another path.
+        let alias = bench.base.join(format!("alias-{mode:o}"));
+        std::os::unix::fs::symlink(&top, &alias).unwrap();
+        bundle.root.layers.push(alias);
         bundle.root.layers.extend(image);
         bundle.root.layers.push(top);
         assert_eq!(bench.run(&bundle).code, 7, "{mode:o}");
@@ -167,10 +171,25 @@ fn nothing_of_the_hosts_is_within_a_containers_reach() {
     let size = fs::read_to_string(bench.base.join("out/size")).unwrap();
     assert!(size.trim().parse::<u32>().unwrap() <= 1 << 20, "{size}");
 
-    let mut named = bench.shell("cat /proc/1/comm > /out/comm; exit 7");
-    named.init = true;
-    assert_eq!(bench.run(&named).code, 7);
-    assert_eq!(fs::read_to_string(bench.base.join("out/comm")).unwrap(), "docker-init\n");
+    fs::set_permissions(
+        bench.base.join("out"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )
+    .unwrap();
+    for user in ["", "bob"] {
+        let mut named =
+            bench.shell("cat /proc/1/comm > /out/comm; cat /proc/1/cmdline > /out/line; exit 7");
+        (named.init, named.user) = (true, user.to_owned());
+        assert_eq!(bench.run(&named).code, 7);
+        let written = |name| fs::read_to_string(bench.base.join("out").join(name)).unwrap();
+        assert_eq!(written("comm"), "docker-init\n");
+        let line = written("line");
+        assert!(line.starts_with("/sbin/docker-init\0--\0/bin/sh\0"), "{line:?}");
+        assert!(!line.contains("edgeagent"), "{line:?}");
+        for name in ["comm", "line"] {
+            fs::remove_file(bench.base.join("out").join(name)).unwrap();
+        }
+    }
     bench.nothing_is_left();
 }
 

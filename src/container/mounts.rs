@@ -10,7 +10,7 @@ use std::{
     fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink},
+        unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink},
     },
     path::{Path, PathBuf},
 };
@@ -130,10 +130,14 @@ fn open_shared(bundle: &Bundle) -> Result<Vec<(usize, OwnedFd)>, String> {
 /// the writable layer's place. Short links in `dir/l` stand for the layers, for all options of a
 /// mount must fit into one page, and a path may hold a comma.
 fn overlay(bundle: &Bundle) -> Result<OwnedFd, String> {
-    // A layer that is there twice says nothing again further down, and overlayfs refuses it.
+    // A layer that is there twice says nothing again further down, and overlayfs refuses it; by
+    // the folder itself, for stores may show one in two places.
     let mut seen = BTreeSet::new();
+    let is_new = |layer: &&PathBuf| {
+        fs::metadata(layer).map_or(true, |folder| seen.insert((folder.dev(), folder.ino())))
+    };
     let top_first = bundle.root.layers.iter().rev();
-    let mut lower: Vec<PathBuf> = top_first.filter(|layer| seen.insert(*layer)).cloned().collect();
+    let mut lower: Vec<PathBuf> = top_first.filter(is_new).cloned().collect();
     let empty = bundle.dir.join("empty");
     if lower.is_empty() {
         lower.push(empty.clone());

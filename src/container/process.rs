@@ -7,7 +7,7 @@ use std::{
     io::Read as _,
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::fs::OpenOptionsExt,
+        unix::fs::{FileExt as _, OpenOptionsExt},
     },
     path::Path,
 };
@@ -62,6 +62,10 @@ pub(super) fn run(
     confined: Transition,
     entry: Entry,
 ) -> Result<Infallible, Failure> {
+    if bundle.init {
+        // Without its name an init works as well.
+        let _unnamed = show_as_init(&bundle.argv);
+    }
     sys::join_new_session_keyring().map_err(|e| failed("make a session keyring", &e))?;
     let user = user::resolve(
         &bundle.user,
@@ -330,6 +334,28 @@ fn leave_sibling() -> Result<(), Failure> {
     let _refused = rustix::process::setsid();
     let _refused = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     Ok(())
+}
+
+/// Writes over our own arguments, which `ps` shows, what Docker's init is called with; cut to the
+/// room that they have. Nobody reads ours again.
+fn show_as_init(argv: &[String]) -> io::Result<()> {
+    // Begin and end of the arguments: fields 48 and 49 (proc_pid_stat(5)); the third is the first
+    // behind the name.
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();
+    let mut fields = fields.split(' ').skip(48 - 3).map(|field| field.trim().parse::<u64>());
+    let (Some(Ok(begin)), Some(Ok(end))) = (fields.next(), fields.next()) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let room = usize::try_from(end.saturating_sub(begin)).unwrap_or_default();
+    let words = ["/sbin/docker-init", "--"].into_iter().chain(argv.iter().map(String::as_str));
+    let mut text: Vec<u8> = words.flat_map(|word| word.bytes().chain([0])).collect();
+    text.resize(room, 0);
+    if let Some(last) = text.last_mut() {
+        *last = 0;
+    }
+    let memory = fs::OpenOptions::new().write(true).open("/proc/self/mem")?;
+    memory.write_all_at(&text, begin)
 }
 
 /// Stays behind as process 1: reaps, forwards signals, and ends as the program does, which is
