@@ -112,6 +112,57 @@ fn the_root_folder_is_roots_whatever_the_layers_say() {
     bench.nothing_is_left();
 }
 
+/// What a container keeps in its session's keyring is of no other container, and of no probe's
+/// neighbour.
+#[test]
+fn keys_of_a_container_are_its_own() {
+    or_skip!();
+    let bench = Bench::new("keys");
+    // KEYCTL_GET_KEYRING_ID of the session's keyring, which makes none; and a key in it.
+    let script = format!(
+        "perl -e 'my $k = syscall({call}, 0, -3, 0); my ($t, $n, $v) = (\"user\", \"edge\", \"secret\"); \
+         my $a = syscall({add}, $t, $n, $v, 6, -3); my $f = syscall({call}, 10, -3, $t, my $m = $ARGV[0], 0); \
+         print \"$k $a $f\\n\"' ",
+        call = libc::SYS_keyctl,
+        add = libc::SYS_add_key,
+    );
+    let run = |wanted: &str, out: &str| {
+        let mut bundle = bench.shell(&format!("{script} {wanted} > /out/{out}; exec sleep 1000"));
+        bundle.seccomp = edgeagent::model::Seccomp::Unconfined;
+        bundle.env = vec!["PATH=/bin:/usr/bin".to_owned()];
+        for folder in ["/usr", "/lib", "/lib64"] {
+            if Path::new(folder).exists() {
+                let real = fs::canonicalize(folder).unwrap();
+                bundle.mounts.push(bind(real.to_str().unwrap(), folder, true));
+            }
+        }
+        let shim = bench.start(&bundle);
+        let path = bench.base.join("out").join(out);
+        let numbers = || -> Option<Vec<i64>> {
+            let text = fs::read_to_string(&path).ok()?;
+            text.ends_with('\n')
+                .then(|| text.split_whitespace().map(|number| number.parse().unwrap()).collect())
+        };
+        until("keys", || numbers().is_some());
+        (shim, bundle, numbers().unwrap())
+    };
+    let (first, one, keys) = run("edge", "first");
+    assert!(
+        keys.iter().all(|key| 0 < *key) && keys[1] == keys[2],
+        "its own key is found: {keys:?}"
+    );
+    let (second, two, others) = run("other", "second");
+    assert_ne!(keys[0], others[0], "a keyring of its own");
+    assert_ne!(keys[1], others[1]);
+    assert_eq!(others[2], -1, "no key that it has not made");
+    for (shim, bundle) in [(first, one), (second, two)] {
+        smol::block_on(shim.kill());
+        smol::block_on(shim.wait());
+        bench.remove(&bundle);
+    }
+    bench.nothing_is_left();
+}
+
 /// What an image has where the container gets something else.
 #[test]
 fn odd_things_in_place_of_folders_and_names_are_replaced() {

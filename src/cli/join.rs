@@ -259,7 +259,7 @@ fn leave_alone(config: &Config) -> Result<(), Failure> {
     {
         node::settle(config, &machine, &identity, false);
     }
-    node::sweep(config);
+    let _told = node::sweep(config, false);
     // Records of tasks go too: one that does not open would keep images from being pruned for ever.
     seal::discard(&config.data_root)
         .map_err(|error| Failure::failed("cannot erase the identity", &error))

@@ -357,8 +357,7 @@ impl<'a> Member<'a> {
             let agent = Rc::clone(&self.agent);
             let known = |task: &TaskId| agent.borrow().record(task).is_some();
             let left = perform::leftovers(&self.config, known);
-            self.sweeping =
-                Some(self.executor.spawn(perform::discard_all(self.config.clone(), left)));
+            self.sweeping = Some(self.performer.discard(left));
             // One that came again is written anew.
             for task in std::mem::take(&mut self.damaged).into_iter().filter_map(|task| task.id) {
                 if !known(&task) {
@@ -584,7 +583,8 @@ impl<'a> Member<'a> {
 
     fn left(&mut self) -> End {
         self.close_link();
-        perform::sweep(&self.config);
+        // What stays is told by the node that is none any more, which looks for it as well.
+        let _left = perform::sweep(&self.config, true);
         let response = match self.tasks.clear().and_then(|()| self.identities.forget()) {
             Ok(()) => Response::Done,
             Err(error) => Response::Failed(format!(

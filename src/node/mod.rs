@@ -247,7 +247,8 @@ async fn live(
         sealer = sealer.follow(data_root, machine, &state.config.seal).map_err(RunError::Seal)?;
         let store = IdentityStore::new(data_root, sealer.clone());
         let Some(identity) = store.load().map_err(RunError::Open)? else {
-            sweep(&state.config);
+            let left = sweep(&state.config, false);
+            let _sweeping = executor.spawn(perform::keep_discarding(state.config.clone(), left));
             outsider.await_join(&store).await;
             continue;
         };

@@ -184,6 +184,17 @@ impl Performer {
         self.under_way.insert(id, (cancel, running));
     }
 
+    /// Removes what is left of containers that no task needs.
+    pub(super) fn discard(&self, left: BTreeSet<TaskId>) -> Running<()> {
+        let context = Rc::clone(&self.context);
+        self.executor.spawn(async move {
+            for task in discard_all(context.config.clone(), left, false).await {
+                // Full: the next start of the agent looks for what is left.
+                let _full = context.stuck.try_send(task);
+            }
+        })
+    }
+
     /// Asks the operation under way to end; one that can not be interrupted goes on.
     pub(super) fn cancel(&self, id: &TaskId) {
         if let Some((cancel, _)) = self.under_way.get(id) {
@@ -493,21 +504,45 @@ async fn discard(config: &Config, task: &TaskId) -> Result<(), Left> {
     smol::unblock(move || shim::remove(&dir, &writable)).await
 }
 
-/// Removes what is left of containers that [`leftovers`] found.
-pub(super) async fn discard_all(config: Config, left: BTreeSet<TaskId>) {
+/// Removes what is left of containers that [`leftovers`] found, and gives those of which something
+/// stays. That is told, unless it was `told` before.
+pub(super) async fn discard_all(
+    config: Config,
+    left: BTreeSet<TaskId>,
+    told: bool,
+) -> BTreeSet<TaskId> {
+    let level = if told { log::Level::Debug } else { log::Level::Warn };
+    let mut still = BTreeSet::new();
     for task in left {
         match discard(&config, &task).await {
             Ok(()) => log::info!("removed what was left of a container task.id={task}"),
-            Err(error) => log::warn!("cannot remove a left container task.id={task}: {error}"),
+            Err(error) => {
+                log::log!(level, "{error}; tried again now and then task.id={task}");
+                still.insert(task);
+            }
         }
+    }
+    still
+}
+
+/// Tries again to remove what [`discard_all`] could not, with pauses that grow.
+pub(super) async fn keep_discarding(config: Config, mut left: BTreeSet<TaskId>) {
+    let mut pause = STUCK_RETRY_MIN;
+    while !left.is_empty() {
+        smol::Timer::after(pause).await;
+        pause = pause.saturating_mul(2).min(STUCK_RETRY_MAX);
+        left = discard_all(config.clone(), left, true).await;
     }
 }
 
-/// Removes what is left of every container, and their network. Blocks: for a node that has
-/// nothing else to do.
-pub(crate) fn sweep(config: &Config) {
-    future::block_on(discard_all(config.clone(), leftovers(config, |_| false)));
+/// Removes what is left of every container, and their network; gives the tasks of which something
+/// stays, and tells it unless it is `told` elsewhere. Blocks: for a node that has nothing else to
+/// do.
+pub(crate) fn sweep(config: &Config, told: bool) -> BTreeSet<TaskId> {
+    let all = leftovers(config, |_| false);
+    let left = future::block_on(discard_all(config.clone(), all, told));
     net::remove();
+    left
 }
 
 /// Tasks of which there is something on this device, and which are not in `keep`.
