@@ -33,6 +33,7 @@ mod tar;
 mod transport;
 mod tree;
 mod window;
+mod wire;
 mod zstd;
 
 pub use child::fetch_main;

@@ -6,8 +6,8 @@ use core::fmt;
 use std::{io, path::PathBuf, time::Duration};
 
 use super::{
-    digest::Digest, layer::LayerError, manifest::ManifestError, protocol::FetchFailure,
-    reference::ReferenceError, store::StoreError,
+    digest::Digest, http::may_pass, layer::LayerError, manifest::ManifestError,
+    protocol::FetchFailure, reference::ReferenceError, store::StoreError,
 };
 use crate::model::chain;
 
@@ -163,11 +163,8 @@ impl PullError {
     /// Whether the same request may well succeed a little later.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            // What is wrong in its form will be so again.
-            Self::Unreachable { source, .. } => {
-                !matches!(source.kind(), io::ErrorKind::InvalidData)
-            }
-            Self::Refused { .. } | Self::Broken { .. } => true,
+            Self::Unreachable { source, .. } | Self::Broken { source, .. } => may_pass(source),
+            Self::Refused { .. } => true,
             Self::Answer { status, .. } => matches!(status, 408 | 429 | 500..),
             Self::Reference(_)
             | Self::NotFound { .. }

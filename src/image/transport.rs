@@ -88,10 +88,11 @@ impl Transport {
             if request.form.is_some() || !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
             }
-            let location = answer.header("location");
+            let location = answer.location();
             url = location
+                .as_deref()
                 .and_then(|to| redirect(&url, to))
-                .ok_or_else(|| not_safe(request.url, location.unwrap_or("nowhere")))?;
+                .ok_or_else(|| not_safe(request.url, location.as_deref().unwrap_or("nowhere")))?;
         }
         Err(not_safe(request.url, &url))
     }
