@@ -16,7 +16,7 @@ use super::{
     digest::Digest,
     partial::Partial,
     pull::PullError,
-    registry::{Part, Registry, retry_pause},
+    registry::{Part, Registry, pause_after},
 };
 use crate::limits::{FETCH_READ_BYTES, REGISTRY_PROGRESS_BYTES, REGISTRY_RETRIES};
 
@@ -250,7 +250,7 @@ impl<'a> Blob<'a> {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         log::debug!("blob {} goes on at byte {}: {}", self.digest, self.here, e.chain());
-        thread::sleep(retry_pause(self.failures));
+        thread::sleep(pause_after(&e, self.failures));
         self.failures += 1;
         Ok(())
     }
