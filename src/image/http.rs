@@ -153,7 +153,19 @@ impl Origin {
         if authority.contains('@') {
             return None;
         }
-        let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        // One that is too large is none, and must not be taken for the usual one.
+        let digits = authority.strip_prefix(url.host()?)?;
+        let port = match url.port_u16() {
+            Some(port) => port,
+            None if matches!(digits, "" | ":") => {
+                if tls {
+                    443
+                } else {
+                    80
+                }
+            }
+            None => return None,
+        };
         let host = url.host()?.trim_matches(['[', ']']).to_ascii_lowercase();
         Some(Self { tls, authority: authority.to_owned(), host, port })
     }
@@ -649,6 +661,27 @@ mod tests {
         let later = start + REGISTRY_STALL_TIMEOUT;
         assert!(trickle.goes_on(REGISTRY_STALL_BYTES, later + second));
         assert!(trickle.goes_on(1, later + REGISTRY_STALL_TIMEOUT));
+    }
+
+    #[test]
+    fn an_origin_has_one_host_and_one_port() {
+        for (url, want) in [
+            ("https://A", Some((true, "a", 443))),
+            ("http://a:/x", Some((false, "a", 80))),
+            ("https://a:5000/x", Some((true, "a", 5000))),
+            ("https://[::1]:5000", Some((true, "::1", 5000))),
+            ("http://[::1]/", Some((false, "::1", 80))),
+            ("https://a:99999/x", None),
+            ("https://a:65536", None),
+            ("https://u:p@a/x", None),
+            ("https:///x", None),
+            ("ftp://a/x", None),
+            ("/x", None),
+        ] {
+            let origin = url.parse().ok().and_then(|url| Origin::of(&url));
+            let found = origin.as_ref().map(|o| (o.tls, o.host.as_str(), o.port));
+            assert_eq!(found, want, "{url}");
+        }
     }
 
     #[test]

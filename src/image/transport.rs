@@ -88,17 +88,18 @@ impl Transport {
             // Who is sent back has been elsewhere all the same.
             same &= first.as_ref().is_some_and(|first| first.is(&place));
             let authorization = request.authorization.filter(|_| same);
-            let request = Request { url: &url, authorization, ..request };
-            let answer = self.call(&place, request)?;
+            let hop = Request { url: &url, authorization, ..request };
+            let answer = self.call(&place, hop)?;
             if request.form.is_some() || !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
                 let elsewhere = (!same).then_some(place.authority);
                 return Ok(Reply { answer, elsewhere });
             }
-            let location = answer.location();
-            url = location
-                .as_deref()
-                .and_then(|to| redirect(&url, to))
-                .ok_or_else(|| not_safe(request.url, location.as_deref().unwrap_or("nowhere")))?;
+            let to = answer.location().and_then(|to| resolve(&url, &to));
+            let to = to.ok_or_else(|| not_safe(request.url, "nowhere"))?;
+            if !is_safe_step(&place, &to) {
+                return Err(not_safe(request.url, &to));
+            }
+            url = to;
         }
         Err(not_safe(request.url, &url))
     }
@@ -150,11 +151,10 @@ fn origin(url: &str) -> Option<Origin> {
     Origin::of(&url.parse().ok()?)
 }
 
-/// Where a redirect leads; none when it gives up TLS or makes no sense.
-fn redirect(from: &str, to: &str) -> Option<String> {
-    let target = resolve(from, to)?;
-    let tls = origin(&target)?.tls;
-    (tls || !origin(from)?.tls).then_some(target)
+/// Whether a redirect from `place` may lead to `to`: TLS is never given up, and nobody else chooses
+/// our name and password.
+fn is_safe_step(place: &Origin, to: &str) -> bool {
+    origin(to).is_some_and(|target| target.tls || !place.tls)
 }
 
 fn not_safe(from: &str, to: &str) -> PullError {
@@ -251,7 +251,8 @@ mod tests {
             ("https://a", "y", Some("https://a/y")),
             ("https://a/x", "mailto:b", None),
         ] {
-            assert_eq!(redirect(from, to).as_deref(), want, "{from} {to}");
+            let to = resolve(from, to).filter(|to| is_safe_step(&origin(from).unwrap(), to));
+            assert_eq!(to.as_deref(), want, "{from}");
         }
         let same = |a: &str, b: &str| origin(a).unwrap().is(&origin(b).unwrap());
         assert!(same("https://A/x", "https://a:443/y"));
