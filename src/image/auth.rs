@@ -217,6 +217,27 @@ impl Challenge {
     }
 }
 
+/// The token servers that a `WWW-Authenticate` header names, and whether a password will do.
+#[must_use]
+pub fn realms(header: &str) -> (Vec<String>, bool) {
+    let (mut realms, mut basic) = (Vec::new(), false);
+    for challenge in Challenge::parse(header) {
+        match challenge {
+            Challenge::Basic => basic = true,
+            Challenge::Bearer { realm, .. } => realms.push(realm),
+        }
+    }
+    (realms, basic)
+}
+
+/// Whether a file in the form of Docker's `config.json` has credentials for `host[:port]`.
+///
+/// # Errors
+/// Why it cannot be used, in words that hold nothing of the file but the name of a helper.
+pub fn credential_file(json: &[u8], domain: &str) -> Result<bool, String> {
+    Credentials::in_file(json, domain).map(|found| !found.is_empty())
+}
+
 /// The challenges of a header, each as text that the parser takes. It gives up at what is no
 /// challenge by the letter of RFC 9110, and registries are not so strict: values with colons and
 /// slashes stand without quotes, spaces are doubled, and other schemes bring data (`token68`) that

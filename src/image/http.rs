@@ -153,19 +153,7 @@ impl Origin {
         if authority.contains('@') {
             return None;
         }
-        // One that is too large is none, and must not be taken for the usual one.
-        let digits = authority.strip_prefix(url.host()?)?;
-        let port = match url.port_u16() {
-            Some(port) => port,
-            None if matches!(digits, "" | ":") => {
-                if tls {
-                    443
-                } else {
-                    80
-                }
-            }
-            None => return None,
-        };
+        let port = port(url, if tls { 443 } else { 80 })?;
         let host = url.host()?.trim_matches(['[', ']']).to_ascii_lowercase();
         Some(Self { tls, authority: authority.to_owned(), host, port })
     }
@@ -173,6 +161,17 @@ impl Origin {
     pub(super) fn is(&self, other: &Self) -> bool {
         (self.tls, &self.host, self.port) == (other.tls, &other.host, other.port)
     }
+}
+
+/// The port of a URL, or the usual one. One that is too large is none, and must not be taken for the
+/// usual one.
+fn port(url: &Uri, usual: u16) -> Option<u16> {
+    if let Some(port) = url.port_u16() {
+        return Some(port);
+    }
+    let authority = url.authority()?.as_str();
+    let host_and_port = authority.rsplit('@').next()?;
+    matches!(host_and_port.strip_prefix(url.host()?)?, "" | ":").then_some(usual)
 }
 
 /// One request, ready to be sent.
@@ -610,7 +609,7 @@ impl Proxy {
         let user = url.authority()?.as_str().rsplit_once('@').map(|(user, _)| user);
         let authorization = user.map(|user| format!("Basic {}", base64_encode(user.as_bytes())));
         let host = url.host()?.trim_matches(['[', ']']).to_owned();
-        Some(Self { host, port: url.port_u16().unwrap_or(80), authorization })
+        Some(Self { host, port: port(&url, 80)?, authorization })
     }
 
     /// Asks for a tunnel, on a line that then goes on behind the proxy.
@@ -696,6 +695,7 @@ mod tests {
         assert_eq!(Proxy::parse("http://u:p@proxy"), proxy("proxy", 80, Some("Basic dTpw")));
         assert_eq!(Proxy::parse("socks5://proxy:1080"), None);
         assert_eq!(Proxy::parse("http://"), None);
+        assert_eq!(Proxy::parse("http://u:p@proxy:99999"), None);
         for (host, list, listed) in [
             ("example.com", "example.com", true),
             ("a.example.com", " .Example.com ,b", true),

@@ -51,4 +51,14 @@ pub use reference::{DOCKER_HUB, Reference, ReferenceError};
 pub use store::{Listed, Store, StoreError};
 pub use tar::{Archive, Entry, EntryKind, TarError};
 pub use url::{resolve, shown};
+
+/// Readers of what registries say, for the fuzz targets.
+#[doc(hidden)]
+pub mod said {
+    pub use super::{
+        auth::{credential_file, realms},
+        registry::{continues, http_date},
+        transport::may_follow,
+    };
+}
 pub use zstd::Zstd;

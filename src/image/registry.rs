@@ -461,7 +461,8 @@ fn retry_after(answer: &Answer) -> Duration {
 }
 
 /// Seconds of an HTTP date since 1970 (RFC 9110 §5.6.7, the form that may be sent).
-fn http_date(text: &str) -> Option<u64> {
+#[must_use]
+pub fn http_date(text: &str) -> Option<u64> {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let (_, text) = text.trim().split_once(", ")?;
     let text = text.strip_suffix(" GMT")?;
@@ -507,7 +508,8 @@ pub(super) fn pause_after(e: &PullError, failures: u32) -> Duration {
 }
 
 /// Whether a `Content-Range` is of a part that begins where the last one ended (RFC 9110 §14.4).
-fn continues(range: &str, from: u64, size: u64) -> bool {
+#[must_use]
+pub fn continues(range: &str, from: u64, size: u64) -> bool {
     let Some((span, total)) = range.strip_prefix("bytes ").and_then(|r| r.split_once('/')) else {
         return false;
     };

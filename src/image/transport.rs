@@ -157,6 +157,13 @@ fn is_safe_step(place: &Origin, to: &str) -> bool {
     origin(to).is_some_and(|target| target.tls || !place.tls)
 }
 
+/// Where a redirect found at `from` may be followed to; none when it may not.
+#[must_use]
+pub fn may_follow(from: &str, to: &str) -> Option<String> {
+    let place = origin(from)?;
+    resolve(from, to).filter(|to| is_safe_step(&place, to))
+}
+
 fn not_safe(from: &str, to: &str) -> PullError {
     let registry = origin(from).map_or_else(|| shown(from), |origin| origin.authority);
     PullError::Unsafe { registry, place: shown(to) }
@@ -251,8 +258,7 @@ mod tests {
             ("https://a", "y", Some("https://a/y")),
             ("https://a/x", "mailto:b", None),
         ] {
-            let to = resolve(from, to).filter(|to| is_safe_step(&origin(from).unwrap(), to));
-            assert_eq!(to.as_deref(), want, "{from}");
+            assert_eq!(may_follow(from, to).as_deref(), want, "{from}");
         }
         let same = |a: &str, b: &str| origin(a).unwrap().is(&origin(b).unwrap());
         assert!(same("https://A/x", "https://a:443/y"));
