@@ -465,7 +465,7 @@ pub const REGISTRY_HEADER_MAX_BYTES: usize = 32 << 10;
 pub const REGISTRY_IDLE_MAX: usize = 4;
 
 /// Largest answer of a token server, in bytes. A larger one fails the pull.
-pub const REGISTRY_TOKEN_MAX_BYTES: u64 = 64 << 10;
+pub const REGISTRY_TOKEN_MAX_BYTES: usize = 64 << 10;
 
 // --- config ---
 

@@ -190,11 +190,11 @@ pub(super) enum Challenge {
 
 impl Challenge {
     /// Reads a `WWW-Authenticate` header, which may hold several (RFC 9110 §11.6.1). Schemes that
-    /// are not known are left out, and so is all behind what cannot be read.
+    /// are not known or make no sense are left out.
     pub(super) fn parse(header: &str) -> Vec<Self> {
         let mut known = Vec::new();
-        for challenge in ChallengeParser::new(header) {
-            let Ok(challenge) = challenge else { break };
+        for text in one_by_one(header) {
+            let Some(Ok(challenge)) = ChallengeParser::new(&text).next() else { continue };
             if challenge.scheme.eq_ignore_ascii_case("basic") {
                 known.push(Self::Basic);
             } else if challenge.scheme.eq_ignore_ascii_case("bearer") {
@@ -215,6 +215,96 @@ impl Challenge {
         }
         known
     }
+}
+
+/// The token servers that a `WWW-Authenticate` header names, and whether a password will do.
+#[must_use]
+pub fn realms(header: &str) -> (Vec<String>, bool) {
+    let (mut realms, mut basic) = (Vec::new(), false);
+    for challenge in Challenge::parse(header) {
+        match challenge {
+            Challenge::Basic => basic = true,
+            Challenge::Bearer { realm, .. } => realms.push(realm),
+        }
+    }
+    (realms, basic)
+}
+
+/// Whether a file in the form of Docker's `config.json` has credentials for `host[:port]`.
+///
+/// # Errors
+/// Why it cannot be used, in words that hold nothing of the file but the name of a helper.
+pub fn credential_file(json: &[u8], domain: &str) -> Result<bool, String> {
+    Credentials::in_file(json, domain).map(|found| !found.is_empty())
+}
+
+/// The challenges of a header, each as text that the parser takes. It gives up at what is no
+/// challenge by the letter of RFC 9110, and registries are not so strict: values with colons and
+/// slashes stand without quotes, spaces are doubled, and other schemes bring data (`token68`) that
+/// is not looked at here. One that makes no sense must not cost us the next one.
+fn one_by_one(header: &str) -> Vec<String> {
+    let mut challenges: Vec<String> = Vec::new();
+    for element in elements(header) {
+        if let Some(parameter) = parameter(element) {
+            if let Some(last) = challenges.last_mut() {
+                last.push_str(if last.contains(' ') { ", " } else { " " });
+                last.push_str(&parameter);
+            }
+            continue;
+        }
+        let (scheme, rest) = element.split_once([' ', '\t']).unwrap_or((element, ""));
+        let first = parameter(rest.trim()).map(|parameter| format!(" {parameter}"));
+        challenges.push(format!("{scheme}{}", first.unwrap_or_default()));
+    }
+    challenges
+}
+
+/// The elements of a list: commas within quotes do not count (RFC 9110 §5.6.1, §5.6.4).
+fn elements(header: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let list = header.split(move |c: char| {
+        let ends = c == ',' && !quoted;
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+        ends
+    });
+    list.map(str::trim).filter(|element| !element.is_empty())
+}
+
+/// `name=value` in the strictest form; none for what is no parameter.
+fn parameter(text: &str) -> Option<String> {
+    let (name, value) = text.split_once('=')?;
+    let (name, value) = (name.trim(), value.trim());
+    if name.is_empty() || !name.bytes().all(is_token_byte) || value.trim_matches('=').is_empty() {
+        return None;
+    }
+    if value.starts_with('"') || value.bytes().all(is_token_byte) {
+        return Some(format!("{name}={value}"));
+    }
+    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+    Some(format!("{name}=\"{escaped}\""))
+}
+
+/// RFC 9110 §5.6.2.
+const fn is_token_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+        || matches!(
+            b,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
 }
 
 /// Percent-encodes all but unreserved characters (RFC 3986 §2.3).
@@ -336,6 +426,7 @@ mod tests {
             scope: scope.to_owned(),
         };
         let token = bearer("https://a/t", "s", "");
+        let query = bearer("https://a/t?x=y", "s", "");
         for (header, want) in [
             (r#"Basic realm="x""#, vec![Challenge::Basic]),
             (r#"basic"#, vec![Challenge::Basic]),
@@ -345,6 +436,19 @@ mod tests {
             ),
             (r#"BEARER Service=s, realm="https://a/t""#, vec![token.clone()]),
             (r#"Bearer realm="https://a/t" , service=s"#, vec![token.clone()]),
+            (r#"Bearer realm=https://a/t,service=s"#, vec![token.clone()]),
+            (r#"Bearer   realm = "https://a/t" ,, service = "s","#, vec![token.clone()]),
+            (r#"Bearer realm="https:\/\/a\/t",service=s"#, vec![token.clone()]),
+            (
+                r#"Negotiate YII+/x==, Bearer realm="https://a/t",service=s, NTLM"#,
+                vec![token.clone()],
+            ),
+            (
+                r#"Digest realm="x, \"y", Bearer realm="https://a/t",service="s""#,
+                vec![token.clone()],
+            ),
+            (r#"Broken ;;; , Basic realm="x""#, vec![Challenge::Basic]),
+            (r#"Basic, Bearer realm=https://a/t?x=y, service=s"#, vec![Challenge::Basic, query]),
             (
                 r#"Basic realm="x", Bearer realm="https://a/t",service="s""#,
                 vec![Challenge::Basic, token.clone()],

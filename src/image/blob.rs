@@ -16,12 +16,9 @@ use super::{
     digest::Digest,
     partial::Partial,
     pull::PullError,
-    registry::{Part, Registry, retry_pause},
+    registry::{Part, Registry, pause_after},
 };
-use crate::limits::{
-    FETCH_READ_BYTES, REGISTRY_PROGRESS_BYTES, REGISTRY_RETRIES, REGISTRY_STALL_BYTES,
-    REGISTRY_STALL_TIMEOUT,
-};
+use crate::limits::{FETCH_READ_BYTES, REGISTRY_PROGRESS_BYTES, REGISTRY_RETRIES};
 
 /// What all blobs of one pull share: the pace, and how far they are.
 #[derive(Debug)]
@@ -103,25 +100,6 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// Finds out a server that sends a byte now and then, for ever.
-struct Trickle {
-    since: Instant,
-    bytes: u64,
-}
-
-impl Trickle {
-    /// Takes `bytes` in that came by `now`; false when it is too little to go on.
-    fn goes_on(&mut self, bytes: u64, now: Instant) -> bool {
-        self.bytes = self.bytes.saturating_add(bytes);
-        if now.saturating_duration_since(self.since) < REGISTRY_STALL_TIMEOUT {
-            return true;
-        }
-        let enough = REGISTRY_STALL_BYTES <= self.bytes;
-        *self = Self { since: now, bytes: 0 };
-        enough
-    }
-}
-
 /// The stream of one blob. It ends after `size` bytes, whatever the registry sends.
 pub(super) struct Blob<'a> {
     registry: &'a mut Registry,
@@ -146,7 +124,6 @@ struct Connection {
     /// Bytes that came over it and are here already.
     skip: u64,
     brought: u64,
-    trickle: Trickle,
 }
 
 impl<'a> Blob<'a> {
@@ -232,10 +209,6 @@ impl<'a> Blob<'a> {
             };
             self.flow.pace(n);
             let count = n as u64;
-            if !part.trickle.goes_on(count, now()) {
-                self.broke_off(&part, io::ErrorKind::TimedOut.into())?;
-                continue;
-            }
             if 0 < part.skip {
                 part.skip = part.skip.saturating_sub(count);
                 self.part = Some(part);
@@ -255,8 +228,7 @@ impl<'a> Blob<'a> {
         let from = if self.no_ranges { 0 } else { self.here };
         let Part { body, at } = self.registry.blob(self.digest, self.size, from)?;
         self.spliced |= 0 < self.here;
-        let trickle = Trickle { since: now(), bytes: 0 };
-        Ok(Connection { body, skip: self.here - at, brought: 0, trickle })
+        Ok(Connection { body, skip: self.here - at, brought: 0 })
     }
 
     fn broke_off(&mut self, part: &Connection, source: io::Error) -> io::Result<()> {
@@ -278,7 +250,7 @@ impl<'a> Blob<'a> {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         log::debug!("blob {} goes on at byte {}: {}", self.digest, self.here, e.chain());
-        thread::sleep(retry_pause(self.failures));
+        thread::sleep(pause_after(&e, self.failures));
         self.failures += 1;
         Ok(())
     }
@@ -301,18 +273,6 @@ impl Read for Blob<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_trickle_is_no_progress() {
-        let start = now();
-        let mut trickle = Trickle { since: start, bytes: 0 };
-        let second = Duration::from_secs(1);
-        assert!(trickle.goes_on(1, start + second));
-        assert!(!trickle.goes_on(1, start + REGISTRY_STALL_TIMEOUT));
-        let later = start + REGISTRY_STALL_TIMEOUT;
-        assert!(trickle.goes_on(REGISTRY_STALL_BYTES, later + second));
-        assert!(trickle.goes_on(1, later + REGISTRY_STALL_TIMEOUT));
-    }
 
     #[test]
     fn the_rate_is_kept() {

@@ -1,42 +1,64 @@
 //! HTTP/1.1 as a registry's client needs it: one request, one answer, its body as a stream.
 //!
-//! Ours because of its size: the library that was here before took 118 kB of the 2 MB that a
-//! device gets (`targets/README.md`), for one GET at a time.
-//!
-//! No redirects, cookies, compression or pipelining. A connection whose answer was read to its end
-//! serves the next request to the same place. Every wait has a bound, every answer is checked
-//! before it is believed. Sources: RFC 9112; `HTTPS_PROXY` and its kin as curl reads them.
+//! The protocol is `hyper`'s; connections, proxies and time are ours. No redirects, cookies or
+//! pipelining. A connection whose answer was read to its end serves the next request to the same
+//! place. Every wait has a bound, and so has every head: [`REGISTRY_HEADER_MAX_BYTES`], and the
+//! hundred lines that hyper takes. Sources: RFC 9110, RFC 9112; `HTTPS_PROXY` and its kin as curl
+//! reads them.
 
 use std::{
     error::Error,
     fmt,
-    io::{self, BufRead as _, BufReader, ErrorKind, Read, Write as _},
+    future::Future,
+    io::{self, ErrorKind, Read},
     net::{TcpStream, ToSocketAddrs as _},
+    pin::{Pin, pin},
     sync::Arc,
-    time::{Duration, Instant},
+    task::{Context, Poll, Waker},
+    time::Instant,
 };
 
-use http::Uri;
+use bytes::Bytes;
+use http::{
+    HeaderMap, Method, Request, Response, Uri,
+    header::{self, HeaderName, HeaderValue},
+    uri::PathAndQuery,
+};
+use hyper::{
+    body::{Body as _, Incoming},
+    client::conn::http1::{self, SendRequest},
+};
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 
-use super::{auth::base64_encode, blob::now};
+use super::{
+    auth::base64_encode,
+    blob::now,
+    wire::{Line, Wire, time_left},
+};
 use crate::limits::{
     REGISTRY_ANSWER_TIMEOUT, REGISTRY_CONNECT_TIMEOUT, REGISTRY_HEADER_MAX_BYTES,
-    REGISTRY_IDLE_MAX, REGISTRY_STALL_TIMEOUT,
+    REGISTRY_IDLE_MAX, REGISTRY_STALL_BYTES, REGISTRY_STALL_TIMEOUT,
 };
+
+/// Bytes of a body that nobody wants which are read so that the connection can be kept.
+const REST_MAX_BYTES: usize = 64 << 10;
 
 /// What is wrong with what a server or proxy says; inside of an [`io::Error`].
 #[derive(Debug, PartialEq, Eq)]
-enum Fault {
-    /// No answer in time.
+pub(super) enum Fault {
+    /// No answer in time, or a body that hardly comes.
     Silent,
     /// The answer is not HTTP.
     Head,
     /// The head of the answer is larger than it may be.
     HeadTooLarge,
-    /// The body has no length that makes sense.
-    Length,
-    /// The name of the host can not be in a certificate.
+    /// The body is not framed as HTTP wants it.
+    Body,
+    /// A server that was to speak TLS does not.
+    NoTls,
+    /// What we would say is no request.
+    Request,
+    /// The name of the host cannot be in a certificate.
     Name,
     /// The proxy of the environment does not let us through.
     Proxy(u16),
@@ -50,10 +72,18 @@ impl fmt::Display for Fault {
             Self::Silent => f.write_str("no answer in time"),
             Self::Head => f.write_str("the answer is not HTTP"),
             Self::HeadTooLarge => {
-                write!(f, "the answer's header is larger than {REGISTRY_HEADER_MAX_BYTES} bytes")
+                write!(
+                    f,
+                    "the answer's header is larger than {REGISTRY_HEADER_MAX_BYTES} bytes or has \
+                     too many lines"
+                )
             }
-            Self::Length => f.write_str("the answer's length makes no sense"),
-            Self::Name => f.write_str("the name of the host can not be in a certificate"),
+            Self::Body => f.write_str("the answer's content is not framed as HTTP wants it"),
+            Self::NoTls => f.write_str(
+                "it does not speak TLS; if that is meant to be so, list it in insecure-registries",
+            ),
+            Self::Request => f.write_str("what it gave us cannot be sent back to it"),
+            Self::Name => f.write_str("the name of the host cannot be in a certificate"),
             Self::Proxy(status) => {
                 write!(f, "the proxy of HTTPS_PROXY answers with HTTP status {status}")
             }
@@ -70,11 +100,32 @@ impl From<Fault> for io::Error {
     fn from(fault: Fault) -> Self {
         let kind = match fault {
             Fault::Silent => ErrorKind::TimedOut,
-            Fault::Head | Fault::HeadTooLarge | Fault::Length => ErrorKind::InvalidData,
-            Fault::Name | Fault::ProxyUrl => ErrorKind::InvalidInput,
+            Fault::Head | Fault::HeadTooLarge | Fault::Body | Fault::NoTls => {
+                ErrorKind::InvalidData
+            }
+            Fault::Request | Fault::Name | Fault::ProxyUrl => ErrorKind::InvalidInput,
             Fault::Proxy(_) => ErrorKind::PermissionDenied,
         };
         Self::new(kind, fault)
+    }
+}
+
+/// Whether a failed request may well succeed a little later. What is wrong in its form, or in how
+/// this device is set up, will be so again.
+pub(super) fn may_pass(e: &io::Error) -> bool {
+    match e.get_ref().and_then(|e| e.downcast_ref::<Fault>()) {
+        Some(Fault::Silent) => true,
+        Some(Fault::Proxy(status)) => matches!(status, 408 | 429 | 500..),
+        Some(
+            Fault::Head
+            | Fault::HeadTooLarge
+            | Fault::Body
+            | Fault::NoTls
+            | Fault::Request
+            | Fault::Name
+            | Fault::ProxyUrl,
+        ) => false,
+        None => e.kind() != ErrorKind::InvalidData,
     }
 }
 
@@ -102,7 +153,7 @@ impl Origin {
         if authority.contains('@') {
             return None;
         }
-        let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let port = port(url, if tls { 443 } else { 80 })?;
         let host = url.host()?.trim_matches(['[', ']']).to_ascii_lowercase();
         Some(Self { tls, authority: authority.to_owned(), host, port })
     }
@@ -112,14 +163,44 @@ impl Origin {
     }
 }
 
+/// The port of a URL, or the usual one. One that is too large is none, and must not be taken for the
+/// usual one.
+fn port(url: &Uri, usual: u16) -> Option<u16> {
+    if let Some(port) = url.port_u16() {
+        return Some(port);
+    }
+    let authority = url.authority()?.as_str();
+    let host_and_port = authority.rsplit('@').next()?;
+    matches!(host_and_port.strip_prefix(url.host()?)?, "" | ":").then_some(usual)
+}
+
 /// One request, ready to be sent.
 pub(super) struct Message<'a> {
     /// `GET` or `POST`.
     pub(super) method: &'static str,
     pub(super) url: &'a Uri,
-    /// Names and values, besides those of the connection.
+    /// Names in lower case, and values, besides those of the connection.
     pub(super) headers: &'a [(&'static str, &'a str)],
     pub(super) body: &'a str,
+}
+
+impl Message<'_> {
+    fn request(&self, origin: &Origin) -> Option<Request<String>> {
+        let path = self.url.path_and_query().map_or("/", PathAndQuery::as_str);
+        let agent = concat!("edgeagent/", env!("CARGO_PKG_VERSION"));
+        let mut request = Request::new(self.body.to_owned());
+        *request.method_mut() = Method::from_bytes(self.method.as_bytes()).ok()?;
+        *request.uri_mut() = path.parse().ok()?;
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, HeaderValue::from_str(&origin.authority).ok()?);
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+        for (name, value) in self.headers {
+            // What would begin another header comes from a registry, never from us.
+            let value = HeaderValue::from_str(value).ok()?;
+            headers.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, value);
+        }
+        Some(request)
+    }
 }
 
 /// Connections with one idea of whom to believe. Clones share those that are idle.
@@ -130,7 +211,7 @@ pub(super) struct Client {
 }
 
 #[expect(clippy::disallowed_types, reason = "a body gives its connection back from another place")]
-type Idle = Arc<std::sync::Mutex<Vec<(Origin, BufReader<Stream>)>>>;
+type Idle = Arc<std::sync::Mutex<Vec<(Origin, Connection)>>>;
 
 impl Client {
     pub(super) fn new(tls: Arc<ClientConfig>) -> Self {
@@ -142,62 +223,43 @@ impl Client {
     /// # Errors
     /// Those of the system, [`rustls::Error`] and faults of the answer, each inside of the former.
     pub(super) fn send(&self, origin: &Origin, message: &Message<'_>) -> io::Result<Answer> {
-        if let Some(stream) = self.take(origin) {
-            match self.exchange(stream, origin, message) {
+        if let Some(connection) = self.take(origin) {
+            match self.exchange(connection, origin, message) {
                 // The server had closed it meanwhile.
                 Err(e) if was_closed(&e) => {}
                 result => return result,
             }
         }
-        self.exchange(BufReader::new(connect(origin, &self.tls)?), origin, message)
+        let wire = connect(origin, &self.tls)?;
+        self.exchange(Connection::new(wire.0, wire.1)?, origin, message)
     }
 
     fn exchange(
         &self,
-        mut stream: BufReader<Stream>,
+        mut connection: Connection,
         origin: &Origin,
         message: &Message<'_>,
     ) -> io::Result<Answer> {
-        let path = message.url.path_and_query().map_or("/", |path| path.as_str());
-        let mut text = zeroize::Zeroizing::new(format!(
-            "{} {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: edgeagent/{}\r\n",
-            message.method,
-            origin.authority,
-            env!("CARGO_PKG_VERSION")
-        ));
-        for (name, value) in message.headers {
-            // What would begin another header comes from a registry, never from us.
-            if value.bytes().any(|byte| byte.is_ascii_control()) {
-                return Err(Fault::Head.into());
-            }
-            text.push_str(name);
-            text.push_str(": ");
-            text.push_str(value);
-            text.push_str("\r\n");
-        }
-        if message.method != "GET" {
-            text.push_str(&format!("content-length: {}\r\n", message.body.len()));
-        }
-        text.push_str("\r\n");
-        text.push_str(message.body);
-        stream.get_mut().send(text.as_bytes())?;
-
-        stream.get_mut().deadline = Some(now() + REGISTRY_ANSWER_TIMEOUT);
-        let mut head = Head::read(&mut stream)?;
-        while head.status < 200 {
-            head = Head::read(&mut stream)?;
-        }
-        stream.get_mut().deadline = None;
-        let (left, reusable) = head.body()?;
-        let idle = reusable.then(|| Arc::clone(&self.idle));
-        let body = Body { stream: Some(stream), left, idle, origin: origin.clone() };
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        let request = message.request(origin).ok_or(Fault::Request)?;
+        let answer = connection.ask(request, now() + REGISTRY_ANSWER_TIMEOUT)?;
+        let (parts, incoming) = answer.into_parts();
+        let body = Body {
+            length: incoming.size_hint().exact(),
+            incoming,
+            connection: Some(connection),
+            chunk: Bytes::new(),
+            trickle: Trickle { since: now(), bytes: 0 },
+            idle: Arc::clone(&self.idle),
+            origin: origin.clone(),
+        };
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 
-    fn take(&self, origin: &Origin) -> Option<BufReader<Stream>> {
+    fn take(&self, origin: &Origin) -> Option<Connection> {
         let mut idle = self.idle.lock().ok()?;
         let place = idle.iter().position(|(to, _)| to.is(origin))?;
-        Some(idle.remove(place).1)
+        let mut connection = idle.remove(place).1;
+        connection.is_ready().then_some(connection)
     }
 }
 
@@ -212,317 +274,292 @@ fn was_closed(e: &io::Error) -> bool {
     )
 }
 
+/// A connection, and the part of the library that serves it.
+struct Connection {
+    line: Arc<Line>,
+    /// None once it ended.
+    driver: Option<Pin<Box<http1::Connection<Wire, String>>>>,
+    sender: SendRequest<String>,
+    /// Why it ended.
+    fault: Option<io::Error>,
+}
+
+impl Connection {
+    fn new(line: Arc<Line>, wire: Wire) -> io::Result<Self> {
+        let mut builder = http1::Builder::new();
+        builder
+            .max_buf_size(REGISTRY_HEADER_MAX_BYTES)
+            .max_header_size(REGISTRY_HEADER_MAX_BYTES)
+            // RFC 9112 §5.2: what continues a line is a space.
+            .allow_obsolete_multiline_headers_in_responses(true);
+        // Nothing is said before the first request.
+        let made = pin!(builder.handshake(wire)).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Ok((sender, driver))) = made else { return Err(Fault::Request.into()) };
+        Ok(Self { line, driver: Some(Box::pin(driver)), sender, fault: None })
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    fn ask(&mut self, request: Request<String>, until: Instant) -> io::Result<Response<Incoming>> {
+        let mut answer = pin!(self.sender.send_request(request));
+        self.until(until, |context| answer.as_mut().poll(context))
+    }
+
+    /// Goes on until `step` has what it wants.
+    fn until<T>(
+        &mut self,
+        until: Instant,
+        mut step: impl FnMut(&mut Context<'_>) -> Poll<hyper::Result<T>>,
+    ) -> io::Result<T> {
+        let waker = Waker::from(Arc::clone(&self.line));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            time_left(until)?;
+            let ended = !self.goes_on(&mut context);
+            match step(&mut context) {
+                Poll::Ready(Ok(value)) => return Ok(value),
+                Poll::Ready(Err(e)) => return Err(self.why(&e)),
+                Poll::Pending if ended => {
+                    return Err(self.fault.take().unwrap_or_else(closed));
+                }
+                Poll::Pending => {}
+            }
+            if !self.line.take_wake() {
+                self.line.wait(until)?;
+            }
+        }
+    }
+
+    /// Lets the library do what it can do now; false when the connection has ended.
+    fn goes_on(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(driver) = self.driver.as_mut() else { return false };
+        let Poll::Ready(end) = driver.as_mut().poll(context) else { return true };
+        self.driver = None;
+        if let Err(e) = end {
+            self.fault = Some(self.why(&e));
+        }
+        false
+    }
+
+    /// Whether it can serve another request.
+    fn is_ready(&mut self) -> bool {
+        let waker = Waker::from(Arc::clone(&self.line));
+        self.goes_on(&mut Context::from_waker(&waker)) && self.sender.is_ready()
+    }
+
+    /// An error of the library in the system's words, or ours.
+    fn why(&mut self, e: &hyper::Error) -> io::Error {
+        if let Some(fault) = self.fault.take().or_else(|| self.line.take_fault()) {
+            return fault;
+        }
+        if e.is_parse() {
+            // The library tells a client no other way; a test holds it to its word.
+            let large = e.to_string().contains("too large");
+            return if large { Fault::HeadTooLarge } else { Fault::Head }.into();
+        }
+        if e.is_incomplete_message() || e.is_canceled() || e.is_closed() {
+            return closed();
+        }
+        if e.is_user() {
+            return Fault::Request.into();
+        }
+        let source = e.source().and_then(|e| e.downcast_ref::<io::Error>());
+        if source.is_some_and(|e| e.kind() == ErrorKind::UnexpectedEof) {
+            return closed();
+        }
+        Fault::Body.into()
+    }
+}
+
+fn closed() -> io::Error {
+    ErrorKind::UnexpectedEof.into()
+}
+
 /// An answer; its body is not read yet.
 pub(super) struct Answer {
     pub(super) status: u16,
-    headers: Vec<(String, String)>,
+    headers: HeaderMap,
     pub(super) body: Body,
 }
 
 impl Answer {
-    /// The first header of that name, which is in lower case.
+    /// The first header of that name, which is in lower case; none when it is not of ASCII.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers(name).next()
+        self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Every header of that name.
+    /// Every header of that name that is of ASCII.
     pub(super) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.headers.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    /// Where a redirect leads, in whatever characters.
+    pub(super) fn location(&self) -> Option<String> {
+        let value = self.headers.get(header::LOCATION)?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    }
+
+    /// In what the content is packed beside its own form, in lower case; none of that is asked for.
+    pub(super) fn codings(&self) -> Vec<String> {
+        let names = [header::CONTENT_ENCODING, header::TRANSFER_ENCODING];
+        let values = names.iter().flat_map(|name| self.headers.get_all(name));
+        let words = values.flat_map(|value| value.to_str().unwrap_or("unreadable").split(','));
+        words
+            .map(|word| word.trim().to_ascii_lowercase())
+            .filter(|word| !matches!(word.as_str(), "" | "identity" | "chunked"))
+            .collect()
     }
 }
 
-/// The first part of an answer.
-struct Head {
-    status: u16,
-    /// Version 1.1 or a later 1.x: the connection goes on unless the answer says otherwise.
-    lasting: bool,
-    headers: Vec<(String, String)>,
+/// Finds out a server that sends a byte now and then, for ever.
+struct Trickle {
+    since: Instant,
+    bytes: u64,
 }
 
-impl Head {
-    fn read(stream: &mut impl io::BufRead) -> io::Result<Self> {
-        let mut left = REGISTRY_HEADER_MAX_BYTES;
-        let line = line(stream, &mut left)?;
-        let status = line
-            .strip_prefix("HTTP/1.")
-            .and_then(|rest| rest.get(1..5)?.strip_prefix(' '))
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|digits| digits.parse().ok())
-            .filter(|status| 100 <= *status)
-            .ok_or(Fault::Head)?;
-        let lasting = !line.starts_with("HTTP/1.0");
-        let mut headers = Vec::new();
-        loop {
-            let line = self::line(stream, &mut left)?;
-            if line.is_empty() {
-                return Ok(Self { status, lasting, headers });
-            }
-            // A line that continues the one before has a space here, and is not for today's servers.
-            let (name, value) = line.split_once(':').ok_or(Fault::Head)?;
-            if name.is_empty() || name.bytes().any(|byte| !byte.is_ascii_graphic()) {
-                return Err(Fault::Head.into());
-            }
-            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+impl Trickle {
+    /// Takes `bytes` in that came by `now`; false when it is too little to go on.
+    fn goes_on(&mut self, bytes: u64, now: Instant) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if now.saturating_duration_since(self.since) < REGISTRY_STALL_TIMEOUT {
+            return true;
         }
+        let enough = REGISTRY_STALL_BYTES <= self.bytes;
+        *self = Self { since: now, bytes: 0 };
+        enough
     }
-
-    /// How the body ends, and whether the connection can be used after it (RFC 9112 §6.3).
-    fn body(&self) -> Result<(Left, bool), Fault> {
-        let all = |name: &'static str| {
-            self.headers.iter().filter(move |(n, _)| n == name).map(|(_, value)| value)
-        };
-        let closes = all("connection").any(|value| value.eq_ignore_ascii_case("close"));
-        let lasting = self.lasting && !closes;
-        if matches!(self.status, 204 | 304) {
-            return Ok((Left::Bytes(0), lasting));
-        }
-        let mut lengths = all("content-length");
-        let length = lengths.next();
-        if lengths.any(|other| Some(other) != length) {
-            return Err(Fault::Length);
-        }
-        if let Some(coding) = all("transfer-encoding").next() {
-            // Both at once is how requests are smuggled; nothing of ours is, but it is no answer.
-            if !coding.eq_ignore_ascii_case("chunked") || length.is_some() {
-                return Err(Fault::Length);
-            }
-            return Ok((Left::Chunk { bytes: 0, first: true }, lasting));
-        }
-        match length {
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Ok((Left::Bytes(digits.parse().map_err(|_| Fault::Length)?), lasting))
-            }
-            Some(_) => Err(Fault::Length),
-            None => Ok((Left::UntilClosed, false)),
-        }
-    }
-}
-
-/// The next line of a head, without its end. `left` is what the head may still have.
-fn line(stream: &mut impl io::BufRead, left: &mut usize) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    stream.take(*left as u64).read_until(b'\n', &mut bytes)?;
-    *left = left.saturating_sub(bytes.len());
-    if bytes.pop() != Some(b'\n') {
-        let full = *left == 0;
-        return Err(if full {
-            Fault::HeadTooLarge.into()
-        } else {
-            ErrorKind::UnexpectedEof.into()
-        });
-    }
-    if bytes.last() == Some(&b'\r') {
-        bytes.pop();
-    }
-    // Text of other kinds has no meaning in the headers that are looked at.
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// What of a body is to come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
-    Bytes(u64),
-    Chunk { bytes: u64, first: bool },
-    UntilClosed,
 }
 
 /// The body of an answer. Read to its end, it gives its connection back.
 pub(super) struct Body {
+    incoming: Incoming,
     /// None after an error, and when it was given back.
-    stream: Option<BufReader<Stream>>,
-    left: Left,
-    idle: Option<Idle>,
+    connection: Option<Connection>,
+    /// What came and was not read.
+    chunk: Bytes,
+    length: Option<u64>,
+    trickle: Trickle,
+    idle: Idle,
     origin: Origin,
 }
 
 impl Body {
     /// Its length, when the answer says it.
     pub(super) const fn length(&self) -> Option<u64> {
-        match self.left {
-            Left::Bytes(bytes) => Some(bytes),
-            Left::Chunk { .. } | Left::UntilClosed => None,
-        }
+        self.length
     }
 
-    fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(stream) = self.stream.as_mut() else { return Ok(0) };
-        if let Left::Chunk { bytes: 0, first } = self.left {
-            self.left = next_chunk(stream, first)?;
-        }
-        let most = match self.left {
-            Left::Bytes(bytes) | Left::Chunk { bytes, .. } => bytes,
-            Left::UntilClosed => u64::MAX,
+    /// The next bytes; none after the last ones.
+    fn next(&mut self) -> io::Result<Bytes> {
+        let Some(connection) = self.connection.as_mut() else { return Ok(Bytes::new()) };
+        let until = now() + REGISTRY_STALL_TIMEOUT;
+        let incoming = &mut self.incoming;
+        let chunk = connection.until(until, |context| next_chunk(incoming, context))?;
+        let Some(chunk) = chunk else {
+            self.give_back();
+            return Ok(Bytes::new());
         };
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(buffer.len());
-        if most == 0 {
-            return Ok(0);
+        if self.trickle.goes_on(chunk.len() as u64, now()) {
+            Ok(chunk)
+        } else {
+            Err(Fault::Silent.into())
         }
-        let n = stream.read(buffer.get_mut(..most).unwrap_or_default())?;
-        match &mut self.left {
-            Left::UntilClosed => {}
-            Left::Bytes(_) | Left::Chunk { .. } if n == 0 => {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            Left::Bytes(bytes) | Left::Chunk { bytes, .. } => {
-                *bytes = bytes.saturating_sub(n as u64);
-            }
-        }
-        Ok(n)
     }
 
     fn give_back(&mut self) {
-        if self.left == Left::Bytes(0)
-            && let (Some(stream), Some(idle)) = (self.stream.take(), &self.idle)
-            && let Ok(mut idle) = idle.lock()
+        if let Some(mut connection) = self.connection.take()
+            && connection.is_ready()
+            && let Ok(mut idle) = self.idle.lock()
         {
             if REGISTRY_IDLE_MAX <= idle.len() {
                 idle.remove(0);
             }
-            idle.push((self.origin.clone(), stream));
+            idle.push((self.origin.clone(), connection));
+        }
+    }
+}
+
+/// The next bytes of a body, of which there are some; none after the last ones.
+fn next_chunk(
+    incoming: &mut Incoming,
+    context: &mut Context<'_>,
+) -> Poll<hyper::Result<Option<Bytes>>> {
+    loop {
+        match Pin::new(&mut *incoming).poll_frame(context) {
+            // What follows the last chunk is of no interest.
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(chunk) if !chunk.is_empty() => return Poll::Ready(Ok(Some(chunk))),
+                Ok(_) | Err(_) => {}
+            },
+            Poll::Ready(Some(Err(e))) => return Poll::Ready(Err(e)),
+            Poll::Ready(None) => return Poll::Ready(Ok(None)),
+            Poll::Pending => return Poll::Pending,
         }
     }
 }
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let result = self.read_some(buffer);
-        match result {
-            Ok(_) => self.give_back(),
-            Err(_) => self.stream = None,
+        if buffer.is_empty() {
+            return Ok(0);
         }
-        result
+        if self.chunk.is_empty() {
+            self.chunk = match self.next() {
+                Ok(chunk) => chunk,
+                Err(e) => {
+                    self.connection = None;
+                    return Err(e);
+                }
+            };
+        }
+        let chunk = self.chunk.split_to(self.chunk.len().min(buffer.len()));
+        buffer.get_mut(..chunk.len()).unwrap_or_default().copy_from_slice(&chunk);
+        Ok(chunk.len())
     }
 }
 
 impl Drop for Body {
     /// The few words below a status that nobody reads are mostly here already.
     fn drop(&mut self) {
-        if let (Some(stream), Left::Bytes(left)) = (self.stream.as_mut(), self.left)
-            && let Ok(left) = usize::try_from(left)
-            && left <= stream.buffer().len()
-        {
-            stream.consume(left);
-            self.left = Left::Bytes(0);
-            self.give_back();
-        }
-    }
-}
-
-/// Reads up to the content of the next chunk; after the last one, up to the body's end
-/// (RFC 9112 §7.1).
-fn next_chunk(stream: &mut impl io::BufRead, first: bool) -> io::Result<Left> {
-    let mut left = REGISTRY_HEADER_MAX_BYTES;
-    if !first && !line(stream, &mut left)?.is_empty() {
-        return Err(Fault::Length.into());
-    }
-    let size = line(stream, &mut left)?;
-    let size = size.split(';').next().unwrap_or_default().trim();
-    if size.bytes().any(|byte| !byte.is_ascii_hexdigit()) {
-        return Err(Fault::Length.into());
-    }
-    let bytes = u64::from_str_radix(size, 16).map_err(|_| Fault::Length)?;
-    if 0 < bytes {
-        return Ok(Left::Chunk { bytes, first: false });
-    }
-    while !line(stream, &mut left)?.is_empty() {}
-    Ok(Left::Bytes(0))
-}
-
-/// A connection.
-struct Stream {
-    socket: TcpStream,
-    tls: Option<Box<ClientConnection>>,
-    /// Until when reading must have come to an end; else each read may take its time.
-    deadline: Option<Instant>,
-}
-
-impl Stream {
-    fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        match &mut self.tls {
-            Some(tls) => {
-                let mut stream = rustls::Stream::new(tls.as_mut(), &mut self.socket);
-                io::copy(&mut bytes, &mut stream)?;
-                stream.flush()
-            }
-            None => self.socket.write_all(bytes),
-        }
-        .map_err(in_time)
-    }
-
-    /// Agrees on keys with the server, all of it until the deadline.
-    fn shake_hands(&mut self, deadline: Instant) -> io::Result<()> {
-        let Some(tls) = self.tls.as_mut() else { return Ok(()) };
-        while tls.is_handshaking() || tls.wants_write() {
-            let left = time_left(deadline)?;
-            self.socket.set_read_timeout(Some(left))?;
-            self.socket.set_write_timeout(Some(left))?;
-            if tls.wants_write() {
-                tls.write_tls(&mut self.socket).map_err(in_time)?;
-                continue;
-            }
-            if tls.read_tls(&mut self.socket).map_err(in_time)? == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            if let Err(e) = tls.process_new_packets() {
-                // The server is told why, if it still listens.
-                drop(tls.write_tls(&mut self.socket));
-                return Err(io::Error::new(ErrorKind::InvalidData, e));
+        let mut rest = 0;
+        while rest < REST_MAX_BYTES {
+            let Some(connection) = self.connection.as_mut() else { return };
+            let waker = Waker::from(Arc::clone(&connection.line));
+            let mut context = Context::from_waker(&waker);
+            connection.goes_on(&mut context);
+            match next_chunk(&mut self.incoming, &mut context) {
+                Poll::Ready(Ok(Some(chunk))) => rest += chunk.len(),
+                Poll::Ready(Ok(None)) => return self.give_back(),
+                Poll::Ready(Err(_)) => return,
+                Poll::Pending if connection.line.take_wake() => rest += 1,
+                Poll::Pending => return,
             }
         }
-        Ok(())
     }
 }
 
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let patience = match self.deadline {
-            Some(deadline) => time_left(deadline)?,
-            None => REGISTRY_STALL_TIMEOUT,
-        };
-        self.socket.set_read_timeout(Some(patience))?;
-        match &mut self.tls {
-            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.socket).read(buffer),
-            None => self.socket.read(buffer),
-        }
-        .map_err(in_time)
-    }
-}
-
-fn time_left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(now());
-    if left.is_zero() { Err(Fault::Silent.into()) } else { Ok(left) }
-}
-
-/// The system says of a wait that was too long that it would be one.
-fn in_time(e: io::Error) -> io::Error {
-    if e.kind() == ErrorKind::WouldBlock { Fault::Silent.into() } else { e }
-}
-
-fn connect(origin: &Origin, config: &Arc<ClientConfig>) -> io::Result<Stream> {
-    let deadline = now() + REGISTRY_CONNECT_TIMEOUT;
+fn connect(origin: &Origin, config: &Arc<ClientConfig>) -> io::Result<(Arc<Line>, Wire)> {
+    let until = now() + REGISTRY_CONNECT_TIMEOUT;
     let proxy = Proxy::of_environment(origin)?;
     let (host, port) = match &proxy {
         Some(proxy) => (proxy.host.as_str(), proxy.port),
         None => (origin.host.as_str(), origin.port),
     };
-    let mut socket = reach(host, port, deadline)?;
-    socket.set_nodelay(true)?;
-    socket.set_write_timeout(Some(REGISTRY_STALL_TIMEOUT))?;
+    let line = Line::new(reach(host, port, until)?)?;
     if let Some(proxy) = &proxy {
-        socket = proxy.lead(socket, origin, deadline)?;
+        proxy.lead(&line, origin, until)?;
     }
-    let tls = if origin.tls {
-        let name = ServerName::try_from(origin.host.clone()).map_err(|_| Fault::Name)?;
-        let tls = ClientConnection::new(Arc::clone(config), name)
-            .map_err(|e| io::Error::new(ErrorKind::InvalidData, e))?;
-        Some(Box::new(tls))
-    } else {
-        None
-    };
-    let mut stream = Stream { socket, tls, deadline: None };
-    stream.shake_hands(deadline)?;
-    stream.socket.set_write_timeout(Some(REGISTRY_STALL_TIMEOUT))?;
-    Ok(stream)
+    if !origin.tls {
+        return Ok((Arc::clone(&line), Wire::plain(line)));
+    }
+    let name = ServerName::try_from(origin.host.clone()).map_err(|_| Fault::Name)?;
+    let tls = ClientConnection::new(Arc::clone(config), name)
+        .map_err(|e| io::Error::new(ErrorKind::InvalidData, e))?;
+    let wire = Wire::secure(Arc::clone(&line), Box::new(tls), until).map_err(|e| {
+        let tls = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+        let foreign = matches!(tls, Some(rustls::Error::InvalidMessage(_)));
+        if foreign { Fault::NoTls.into() } else { e }
+    })?;
+    Ok((line, wire))
 }
 
 /// Tries every address of a host. Each has its share of the time: one that leads nowhere, as IPv6
@@ -572,27 +609,26 @@ impl Proxy {
         let user = url.authority()?.as_str().rsplit_once('@').map(|(user, _)| user);
         let authorization = user.map(|user| format!("Basic {}", base64_encode(user.as_bytes())));
         let host = url.host()?.trim_matches(['[', ']']).to_owned();
-        Some(Self { host, port: url.port_u16().unwrap_or(80), authorization })
+        Some(Self { host, port: port(&url, 80)?, authorization })
     }
 
-    fn lead(&self, socket: TcpStream, origin: &Origin, deadline: Instant) -> io::Result<TcpStream> {
+    /// Asks for a tunnel, on a line that then goes on behind the proxy.
+    fn lead(&self, line: &Arc<Line>, origin: &Origin, until: Instant) -> io::Result<()> {
         let v6 = origin.host.contains(':');
         let (open, close) = if v6 { ("[", "]") } else { ("", "") };
         let to = format!("{open}{}{close}:{}", origin.host, origin.port);
-        let mut text = format!("CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n");
-        if let Some(value) = &self.authorization {
-            text.push_str(&format!("proxy-authorization: {value}\r\n"));
+        let mut request = Request::new(String::new());
+        *request.method_mut() = Method::CONNECT;
+        *request.uri_mut() = to.parse().map_err(|_| Fault::Request)?;
+        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Fault::ProxyUrl);
+        request.headers_mut().insert(header::HOST, value(&to)?);
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::PROXY_AUTHORIZATION, value(authorization)?);
         }
-        text.push_str("\r\n");
-        let mut stream = Stream { socket, tls: None, deadline: Some(deadline) };
-        stream.send(text.as_bytes())?;
         // The server behind speaks after us, so nothing of it is read too early.
-        let mut reader = BufReader::with_capacity(1024, stream);
-        let head = Head::read(&mut reader)?;
-        if head.status != 200 {
-            return Err(Fault::Proxy(head.status).into());
-        }
-        Ok(reader.into_inner().socket)
+        let mut connection = Connection::new(Arc::clone(line), Wire::plain(Arc::clone(line)))?;
+        let status = connection.ask(request, until)?.status();
+        if status.is_success() { Ok(()) } else { Err(Fault::Proxy(status.as_u16()).into()) }
     }
 }
 
@@ -610,78 +646,40 @@ fn is_listed(host: &str, list: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn head(text: &str) -> Result<Head, String> {
-        Head::read(&mut text.as_bytes()).map_err(|e| e.to_string())
+    #[test]
+    fn a_trickle_is_no_progress() {
+        let start = now();
+        let mut trickle = Trickle { since: start, bytes: 0 };
+        let second = Duration::from_secs(1);
+        assert!(trickle.goes_on(1, start + second));
+        assert!(!trickle.goes_on(1, start + REGISTRY_STALL_TIMEOUT));
+        let later = start + REGISTRY_STALL_TIMEOUT;
+        assert!(trickle.goes_on(REGISTRY_STALL_BYTES, later + second));
+        assert!(trickle.goes_on(1, later + REGISTRY_STALL_TIMEOUT));
     }
 
     #[test]
-    fn a_head_is_read_and_anything_else_is_not() {
-        let answer = head("HTTP/1.1 206 Partial Content\r\nX-A:  b \r\nx-a: c\n\r\n").unwrap();
-        assert_eq!((answer.status, answer.lasting), (206, true));
-        let pairs = [("x-a", "b"), ("x-a", "c")].map(|(n, v)| (n.to_owned(), v.to_owned()));
-        assert_eq!(answer.headers, pairs);
-        assert!(!head("HTTP/1.0 200\r\n\r\n").unwrap().lasting);
-        for wrong in [
-            "SSH-2.0-x\r\n\r\n",
-            "HTTP/2 200 OK\r\n\r\n",
-            "HTTP/1.1 20 OK\r\n\r\n",
-            "HTTP/1.1 099 No\r\n\r\n",
-            "HTTP/1.1 +20 OK\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-            "HTTP/1.1 200 OK\r\na: b\r\n continued: here\r\n\r\n",
-            "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
+    fn an_origin_has_one_host_and_one_port() {
+        for (url, want) in [
+            ("https://A", Some((true, "a", 443))),
+            ("http://a:/x", Some((false, "a", 80))),
+            ("https://a:5000/x", Some((true, "a", 5000))),
+            ("https://[::1]:5000", Some((true, "::1", 5000))),
+            ("http://[::1]/", Some((false, "::1", 80))),
+            ("https://a:99999/x", None),
+            ("https://a:65536", None),
+            ("https://u:p@a/x", None),
+            ("https:///x", None),
+            ("ftp://a/x", None),
+            ("/x", None),
         ] {
-            assert_eq!(head(wrong).err().as_deref(), Some("the answer is not HTTP"), "{wrong:?}");
-        }
-        assert_eq!(
-            head("HTTP/1.1 200 OK\r\na: b\r\n").err().as_deref(),
-            Some("unexpected end of file")
-        );
-        let long =
-            format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "b".repeat(REGISTRY_HEADER_MAX_BYTES));
-        assert!(head(&long).err().unwrap().contains("is larger than"));
-    }
-
-    #[test]
-    fn a_body_has_one_length_or_none() {
-        let of = |headers: &str| head(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n")).unwrap().body();
-        let chunked = Left::Chunk { bytes: 0, first: true };
-        assert_eq!(of("Content-Length: 7\r\n"), Ok((Left::Bytes(7), true)));
-        assert_eq!(of("Content-Length: 7\r\nContent-Length: 7\r\n"), Ok((Left::Bytes(7), true)));
-        assert_eq!(of("Content-Length: 7\r\nConnection: Close\r\n"), Ok((Left::Bytes(7), false)));
-        assert_eq!(of("Transfer-Encoding: Chunked\r\n"), Ok((chunked, true)));
-        assert_eq!(of(""), Ok((Left::UntilClosed, false)));
-        for wrong in [
-            "Content-Length: 7\r\nContent-Length: 8\r\n",
-            "Content-Length: -7\r\n",
-            "Content-Length: +7\r\n",
-            "Content-Length: 99999999999999999999\r\n",
-            "Transfer-Encoding: gzip\r\n",
-            "Transfer-Encoding: chunked\r\nContent-Length: 7\r\n",
-        ] {
-            assert_eq!(of(wrong), Err(Fault::Length), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn chunks_follow_each_other_up_to_the_last() {
-        let next = |text: &str, first| next_chunk(&mut text.as_bytes(), first).ok();
-        let chunk = |bytes| Some(Left::Chunk { bytes, first: false });
-        assert_eq!(next("1f;name=value\r\nx", true), chunk(31));
-        assert_eq!(next("\r\nA\r\nx", false), chunk(10));
-        assert_eq!(next("\r\n0\r\nTrailer: x\r\n\r\n", false), Some(Left::Bytes(0)));
-        for (wrong, first) in [
-            ("", true),
-            ("\r\n", true),
-            ("+5\r\n", true),
-            ("g\r\n", true),
-            ("ffffffffffffffffff\r\n", true),
-            ("x\r\n5\r\n", false),
-            ("0\r\nTrailer", true),
-        ] {
-            assert_eq!(next(wrong, first), None, "{wrong:?}");
+            let origin = url.parse().ok().and_then(|url| Origin::of(&url));
+            let found = origin.as_ref().map(|o| (o.tls, o.host.as_str(), o.port));
+            assert_eq!(found, want, "{url}");
         }
     }
 
@@ -697,6 +695,7 @@ mod tests {
         assert_eq!(Proxy::parse("http://u:p@proxy"), proxy("proxy", 80, Some("Basic dTpw")));
         assert_eq!(Proxy::parse("socks5://proxy:1080"), None);
         assert_eq!(Proxy::parse("http://"), None);
+        assert_eq!(Proxy::parse("http://u:p@proxy:99999"), None);
         for (host, list, listed) in [
             ("example.com", "example.com", true),
             ("a.example.com", " .Example.com ,b", true),

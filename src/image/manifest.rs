@@ -62,6 +62,13 @@ pub enum ManifestError {
         /// What it says, at most some characters of it.
         found: String,
     },
+    /// The registry serves it under another media type than it has.
+    ServedAs {
+        /// What the registry says, at most some characters of it.
+        claim: String,
+        /// What it says itself.
+        own: String,
+    },
     /// It has the fields of a manifest and of an index (CVE-2021-41190).
     Ambiguous,
     /// Something else than an image, such as a Helm chart.
@@ -109,6 +116,11 @@ impl fmt::Display for ManifestError {
             Self::MediaType { found } => {
                 write!(f, "image manifest is not what its media type {found:?} says, or no image")
             }
+            Self::ServedAs { claim, own } => write!(
+                f,
+                "registry serves the image manifest with the media type {claim:?}, and the manifest \
+                 says {own:?}; push the image again"
+            ),
             Self::Ambiguous => f.write_str("image manifest is a manifest and an index at once"),
             Self::NoImage { media_type } => {
                 write!(f, "is no image: media type {media_type}; name an image instead")
@@ -139,6 +151,7 @@ impl core::error::Error for ManifestError {
             Self::Json(cause) => Some(cause),
             Self::TooLarge { .. }
             | Self::MediaType { .. }
+            | Self::ServedAs { .. }
             | Self::Ambiguous
             | Self::NoImage { .. }
             | Self::TooDeep
@@ -258,12 +271,43 @@ impl From<RawPlatform> for Platform {
     }
 }
 
+/// Types under which a server gives bytes that it knows nothing of.
+const NO_CLAIM: [&str; 5] =
+    ["", "application/json", "application/octet-stream", "binary/octet-stream", "text/plain"];
+
 impl Document {
     /// Reads a manifest or an index.
     ///
     /// # Errors
     /// [`ManifestError`], except for the variants about configurations and platforms.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        Self::read(bytes).map(|(document, _)| document)
+    }
+
+    /// Reads what a registry serves as `content_type`. When the bytes name a type of their own,
+    /// it must be that one (distribution-spec 1.1, "Pulling manifests"): who sees only one of the two
+    /// must not see another thing than we do. A type that claims nothing, as that of a file server,
+    /// contradicts nothing.
+    ///
+    /// # Errors
+    /// Those of [`Self::parse`], and [`ManifestError::ServedAs`].
+    pub fn served(bytes: &[u8], content_type: &str) -> Result<Self, ManifestError> {
+        let (document, own) = Self::read(bytes)?;
+        let claim = content_type.split(';').next().unwrap_or_default().trim();
+        if NO_CLAIM.iter().any(|none| claim.eq_ignore_ascii_case(none)) {
+            return Ok(document);
+        }
+        if own.is_empty() {
+            return document.check_type(claim).map(|()| document);
+        }
+        if claim.eq_ignore_ascii_case(&own) {
+            return Ok(document);
+        }
+        Err(ManifestError::ServedAs { claim: claim.chars().take(80).collect(), own })
+    }
+
+    /// The document, and the media type that it gives itself.
+    fn read(bytes: &[u8]) -> Result<(Self, String), ManifestError> {
         if MANIFEST_MAX_BYTES < bytes.len() {
             return Err(ManifestError::TooLarge { max: MANIFEST_MAX_BYTES });
         }
@@ -280,7 +324,7 @@ impl Document {
             Some(entries) if known(INDEX_TYPES) => {
                 check_count(entries.len(), INDEX_ENTRIES_MAX)?;
                 let entries = entries.into_iter().map(IndexEntry::from).collect();
-                Ok(Self::Index(Index { entries }))
+                Ok((Self::Index(Index { entries }), probe.media_type))
             }
             None if single && known(MANIFEST_TYPES) => {
                 let media_type = probe.config.map(|config| config.media_type).unwrap_or_default();
@@ -293,7 +337,7 @@ impl Document {
                 }
                 let manifest: Manifest = json::from_slice(bytes).map_err(ManifestError::Json)?;
                 check_count(manifest.layers.len(), IMAGE_LAYERS_MAX)?;
-                Ok(Self::Manifest(manifest))
+                Ok((Self::Manifest(manifest), probe.media_type))
             }
             Some(_) | None => {
                 Err(ManifestError::MediaType { found: probe.media_type.chars().take(80).collect() })
@@ -545,6 +589,33 @@ mod tests {
         let one = one.unwrap();
         one.check_type("application/vnd.oci.image.manifest.v1+json; charset=utf-8").unwrap();
         one.check_type("text/plain").unwrap();
+        let oci = MANIFEST_TYPES.iter().find(|kind| kind.contains("oci")).unwrap();
+        let docker = MANIFEST_TYPES.iter().find(|kind| kind.contains("docker")).unwrap();
+        let named = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{oci}","config":{descriptor},"layers":[]}}"#
+        );
+        let mute = format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[]}}"#);
+        let list = format!(r#"{{"mediaType":"{}","manifests":[]}}"#, INDEX_TYPES[0]);
+        for (body, claim, want) in [
+            (&named, *oci, true),
+            (&named, "Application/vnd.OCI.image.manifest.v1+JSON ; charset=utf-8", true),
+            (&named, "application/json", true),
+            (&named, "text/plain; charset=utf-8", true),
+            (&named, "", true),
+            (&named, *docker, false),
+            (&named, INDEX_TYPES[0], false),
+            (&named, INDEX_TYPES[1], false),
+            (&named, "application/vnd.docker.distribution.manifest.v1+prettyjws", false),
+            (&named, "text/html", false),
+            (&mute, *docker, true),
+            (&mute, INDEX_TYPES[1], false),
+            (&list, INDEX_TYPES[0], true),
+            (&list, INDEX_TYPES[1], false),
+            (&list, *oci, false),
+        ] {
+            let served = Document::served(body.as_bytes(), claim);
+            assert_eq!(served.is_ok(), want, "{claim} {body} {served:?}");
+        }
         one.check_type(INDEX_TYPES[0]).unwrap_err();
         parse(r#"{"manifests":[]}"#.into()).unwrap().check_type(MANIFEST_TYPES[1]).unwrap_err();
         let many = vec![descriptor.clone(); 128].join(",");

@@ -32,7 +32,9 @@ mod sums;
 mod tar;
 mod transport;
 mod tree;
+mod url;
 mod window;
+mod wire;
 mod zstd;
 
 pub use child::fetch_main;
@@ -48,4 +50,15 @@ pub use protocol::{FetchEvent, FetchFailure, FetchRequest, What};
 pub use reference::{DOCKER_HUB, Reference, ReferenceError};
 pub use store::{Listed, Store, StoreError};
 pub use tar::{Archive, Entry, EntryKind, TarError};
+pub use url::{resolve, shown};
+
+/// Readers of what registries say, for the fuzz targets.
+#[doc(hidden)]
+pub mod said {
+    pub use super::{
+        auth::{credential_file, realms},
+        registry::{continues, http_date},
+        transport::may_follow,
+    };
+}
 pub use zstd::Zstd;

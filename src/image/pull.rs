@@ -6,8 +6,8 @@ use core::fmt;
 use std::{io, path::PathBuf, time::Duration};
 
 use super::{
-    digest::Digest, layer::LayerError, manifest::ManifestError, protocol::FetchFailure,
-    reference::ReferenceError, store::StoreError,
+    digest::Digest, http::may_pass, layer::LayerError, manifest::ManifestError,
+    protocol::FetchFailure, reference::ReferenceError, store::StoreError,
 };
 use crate::model::chain;
 
@@ -84,8 +84,8 @@ pub(super) enum PullError {
         /// How long it wants to be left alone (`Retry-After`), zero when it does not say.
         pause: Duration,
     },
-    /// Where a registry sent us on to does not let us in. Only the registry itself may ask for a
-    /// login, so this is never answered with one.
+    /// Where a registry sent us on to does not give what it should. Only the registry itself may
+    /// ask for a login, so that of another is never answered with one.
     Elsewhere {
         /// `host[:port]` of the registry.
         registry: String,
@@ -93,6 +93,26 @@ pub(super) enum PullError {
         place: String,
         /// The HTTP status.
         status: u16,
+        /// How long it wants to be left alone, zero when it does not say.
+        pause: Duration,
+    },
+    /// Content in an encoding that nobody asked for and that is not read here.
+    Coding {
+        /// `host[:port]`.
+        registry: String,
+        /// Its name, at most some characters of it.
+        coding: String,
+    },
+    /// The token server gives no token in a form that is understood.
+    NoToken {
+        /// `host[:port]`.
+        registry: String,
+        /// `host[:port]` of the token server.
+        server: String,
+        /// The HTTP status; 200 when only the form is wrong.
+        status: u16,
+        /// How long it wants to be left alone, zero when it does not say.
+        pause: Duration,
     },
     /// A redirect or a token server that must not be followed.
     Unsafe {
@@ -146,6 +166,8 @@ impl PullError {
             | Self::Range { .. }
             | Self::Answer { .. }
             | Self::Elsewhere { .. }
+            | Self::Coding { .. }
+            | Self::NoToken { .. }
             | Self::Unsafe { .. } => FetchFailure::Unreachable,
             Self::Manifest(ManifestError::Platform { .. }) => FetchFailure::WrongPlatform,
             Self::Layer(cause) if cause.is_of_storage() => FetchFailure::Storage,
@@ -163,12 +185,11 @@ impl PullError {
     /// Whether the same request may well succeed a little later.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            // What is wrong in its form will be so again.
-            Self::Unreachable { source, .. } => {
-                !matches!(source.kind(), io::ErrorKind::InvalidData)
-            }
-            Self::Refused { .. } | Self::Broken { .. } => true,
-            Self::Answer { status, .. } => matches!(status, 408 | 429 | 500..),
+            Self::Unreachable { source, .. } | Self::Broken { source, .. } => may_pass(source),
+            Self::Refused { .. } => true,
+            Self::Answer { status, .. }
+            | Self::Elsewhere { status, .. }
+            | Self::NoToken { status, .. } => matches!(status, 408 | 429 | 500..),
             Self::Reference(_)
             | Self::NotFound { .. }
             | Self::Denied { .. }
@@ -176,7 +197,7 @@ impl PullError {
             | Self::Certificate { .. }
             | Self::Range { .. }
             | Self::Length { .. }
-            | Self::Elsewhere { .. }
+            | Self::Coding { .. }
             | Self::Unsafe { .. }
             | Self::Digest { .. }
             | Self::Manifest(_)
@@ -190,7 +211,14 @@ impl PullError {
 
     /// How long the registry wants to be left alone.
     pub(super) const fn pause(&self) -> Duration {
-        if let Self::Answer { pause, .. } = self { *pause } else { Duration::ZERO }
+        if let Self::Answer { pause, .. }
+        | Self::Elsewhere { pause, .. }
+        | Self::NoToken { pause, .. } = self
+        {
+            *pause
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// The whole chain of causes on one line.
@@ -235,10 +263,29 @@ impl fmt::Display for PullError {
             Self::Answer { registry, status, .. } => {
                 write!(f, "registry {registry} answers with HTTP status {status}")
             }
-            Self::Elsewhere { registry, place, status } => write!(
+            Self::Elsewhere { registry, place, status, .. } => {
+                write!(
+                    f,
+                    "registry {registry} leads to {place}, which answers with HTTP status {status}"
+                )?;
+                if matches!(status, 401 | 403) {
+                    f.write_str(": the address that the registry gives has expired or is wrong")?;
+                }
+                Ok(())
+            }
+            Self::Coding { registry, coding } => write!(
                 f,
-                "registry {registry} leads to {place}, which answers with HTTP status {status}: \
-                 the address that the registry gives has expired or is wrong"
+                "registry {registry} sends content in the encoding {coding:?}, which it was not \
+                 asked for; have its server or proxy send content as it is"
+            ),
+            Self::NoToken { registry, server, status: 200, .. } => write!(
+                f,
+                "registry {registry} wants a token of {server}, which answers without one"
+            ),
+            Self::NoToken { registry, server, status, .. } => write!(
+                f,
+                "registry {registry} wants a token of {server}, which answers with HTTP status \
+                 {status}"
             ),
             Self::Unsafe { registry, place } => {
                 write!(f, "registry {registry} leads to {place:?}, which is not safe to follow")
@@ -280,6 +327,8 @@ impl core::error::Error for PullError {
             | Self::Length { .. }
             | Self::Answer { .. }
             | Self::Elsewhere { .. }
+            | Self::Coding { .. }
+            | Self::NoToken { .. }
             | Self::Unsafe { .. }
             | Self::Digest { .. }
             | Self::NoImage { .. }

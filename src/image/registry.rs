@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -21,7 +22,8 @@ use super::{
     manifest::{ACCEPT, ManifestError},
     pull::PullError,
     reference::{DOCKER_HUB, Reference},
-    transport::{Request, Transport, unreachable},
+    transport::{Reply, Request, Transport, unreachable},
+    url::shown,
 };
 use crate::{
     limits::{
@@ -36,6 +38,12 @@ const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 
 /// Longest pause that a registry may ask for (`Retry-After`, RFC 9110 §10.2.3).
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// Challenges of one answer that are tried. Those that follow are not looked at.
+const CHALLENGES_MAX: usize = 8;
+
+/// How gzip begins (RFC 1952 §2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A repository of a registry. A clone has a login of its own.
 #[derive(Clone)]
@@ -130,7 +138,8 @@ impl Registry {
     fn speaks_tls(&mut self) -> Result<bool, PullError> {
         let url = format!("{}/v2/", self.base);
         match self.transport.get(Request { url: &url, accept: "*/*", ..Request::default() }) {
-            Ok(_) => Ok(true),
+            // Whatever it says, it says it in TLS.
+            Ok(_) | Err(PullError::Unsafe { .. }) => Ok(true),
             // Who is reached and does not understand us.
             Err(PullError::Unreachable { source, .. }) if is_answer(&source) => Ok(false),
             Err(e) => Err(e),
@@ -147,7 +156,7 @@ impl Registry {
             match attempt(self) {
                 Err(e) if failures < self.retries && self.may_pass(&e) => {
                     log::debug!("{} is tried again: {}", self.name, e.chain());
-                    thread::sleep(retry_pause(failures).max(e.pause().min(RETRY_AFTER_MAX)));
+                    thread::sleep(pause_after(&e, failures));
                     failures += 1;
                 }
                 result => return result,
@@ -181,7 +190,9 @@ impl Registry {
         let url = format!("{}/v2/{}/manifests/{tag_or_digest}", self.base, self.path);
         let missing = PullError::NotFound { image: self.image.clone() };
         match self.small(&url, ACCEPT, MANIFEST_MAX_BYTES) {
-            Err(PullError::Answer { status: 404, .. }) => Err(missing),
+            Err(
+                PullError::Answer { status: 404, .. } | PullError::Elsewhere { status: 404, .. },
+            ) => Err(missing),
             result => result,
         }
     }
@@ -212,7 +223,9 @@ impl Registry {
         let url = self.blob_url(digest);
         let answer = match self.get(&url, "*/*", from) {
             // It gives no parts of this one: from the beginning then.
-            Err(PullError::Answer { status: 416, .. }) if 0 < from => self.get(&url, "*/*", 0)?,
+            Err(
+                PullError::Answer { status: 416, .. } | PullError::Elsewhere { status: 416, .. },
+            ) if 0 < from => self.get(&url, "*/*", 0)?,
             result => result?,
         };
         let at = if answer.status == 206 {
@@ -224,26 +237,54 @@ impl Registry {
         } else {
             0
         };
-        let body = answer.body;
+        let length = answer.body.length();
+        // A layer is often stored with the name of its own packing as that of the transfer. Of the
+        // right length, it is the layer.
+        if length != Some(size - at) && self.is_gzip(&answer)? {
+            if 0 < at {
+                return Err(PullError::Range { registry: self.name.clone() });
+            }
+            let body = Box::new(MultiGzDecoder::new(answer.body));
+            return Ok(Part { body, at });
+        }
         // A part may be shorter than asked for; the rest is asked for then.
-        let wrong =
-            body.length().is_some_and(|length| size - at < length || (at == 0 && length < size));
+        let wrong = length.is_some_and(|length| size - at < length || (at == 0 && length < size));
         if wrong {
             return Err(PullError::Length { digest: digest.clone(), size });
         }
-        Ok(Part { body: Box::new(body), at })
+        Ok(Part { body: Box::new(answer.body), at })
+    }
+
+    /// Whether the content is packed with gzip beside its own form.
+    fn is_gzip(&self, answer: &Answer) -> Result<bool, PullError> {
+        match answer.codings().as_slice() {
+            [] => Ok(false),
+            [coding] if matches!(coding.as_str(), "gzip" | "x-gzip") => Ok(true),
+            codings => Err(PullError::Coding {
+                registry: self.name.clone(),
+                coding: codings.join(", ").chars().take(80).collect(),
+            }),
+        }
     }
 
     fn blob_url(&self, digest: &Digest) -> String {
         format!("{}/v2/{}/blobs/{digest}", self.base, self.path)
     }
 
+    /// Reads an answer of at most `max` bytes, and unpacks it when its server packed it.
     fn read_all(&self, answer: Answer, max: usize) -> Result<(Vec<u8>, String), PullError> {
-        let kind = answer.header("content-type");
-        let kind = kind.unwrap_or_default().to_owned();
+        let kind = answer.header("content-type").unwrap_or_default().to_owned();
+        let gzip = self.is_gzip(&answer)?;
+        let most = max as u64 + 1;
         let mut bytes = Vec::new();
-        let mut body = answer.body.take(max as u64 + 1);
-        body.read_to_end(&mut bytes).map_err(|e| unreachable(&self.name, e))?;
+        let failed = |e| unreachable(&self.name, e);
+        answer.body.take(most).read_to_end(&mut bytes).map_err(failed)?;
+        if gzip && bytes.len() <= max && bytes.starts_with(&GZIP_MAGIC) {
+            let packed = std::mem::take(&mut bytes);
+            let unpacked =
+                MultiGzDecoder::new(packed.as_slice()).take(most).read_to_end(&mut bytes);
+            unpacked.map_err(|e| failed(io::Error::new(io::ErrorKind::InvalidData, e)))?;
+        }
         if max < bytes.len() {
             return Err(PullError::Manifest(ManifestError::TooLarge { max }));
         }
@@ -251,53 +292,77 @@ impl Registry {
     }
 
     /// Gets `url` of this registry, logging in when it asks for that: at first, and again when a
-    /// token has expired.
+    /// token has expired or is for too little.
     fn get(&mut self, url: &str, accept: &str, from: u64) -> Result<Answer, PullError> {
-        let mut answer = match self.send(url, accept, from) {
-            // An address that the registry signed for a while may have expired: it gives another.
-            Err(PullError::Elsewhere { .. }) => self.send(url, accept, from)?,
-            result => result?,
-        };
+        let mut reply = self.send(url, accept, from)?;
         self.retries = REGISTRY_RETRIES;
-        // A token for too little is followed by one for what the registry then asks for.
-        for _ in 0..2 {
-            if answer.status != 401 {
+        // A token for too little is followed by one for what the registry then asks for. An
+        // address that the registry signed for a while may have expired: it gives another.
+        let (mut logins, mut detours) = (2, 1);
+        loop {
+            let left = if wants_login(&reply) {
+                self.log_in_again(&mut logins, &reply.answer)?
+            } else if reply.elsewhere.is_some() && matches!(reply.answer.status, 401 | 403) {
+                take_one(&mut detours)
+            } else {
+                false
+            };
+            if !left {
                 break;
             }
-            self.log_in(&answer)?;
             // Its connection serves the next request.
-            drop(answer);
-            answer = self.send(url, accept, from)?;
+            drop(reply);
+            reply = self.send(url, accept, from)?;
         }
-        match answer.status {
-            200 => Ok(answer),
-            206 if 0 < from => Ok(answer),
-            401 | 403 => Err(self.denied()),
-            _ => Err(self.refused(&answer)),
+        let Reply { answer, elsewhere } = reply;
+        match (answer.status, elsewhere) {
+            (200, _) => Ok(answer),
+            (206, _) if 0 < from => Ok(answer),
+            (401 | 403, None) => Err(self.denied()),
+            (status, place) => {
+                let (registry, pause) = (self.name.clone(), retry_after(&answer));
+                Err(match place {
+                    Some(place) => PullError::Elsewhere { registry, place, status, pause },
+                    None => PullError::Answer { registry, status, pause },
+                })
+            }
         }
     }
 
-    fn send(&mut self, url: &str, accept: &str, from: u64) -> Result<Answer, PullError> {
+    /// Logs in when there are `logins` left.
+    fn log_in_again(&mut self, logins: &mut u32, answer: &Answer) -> Result<bool, PullError> {
+        if !take_one(logins) {
+            return Ok(false);
+        }
+        self.log_in(answer).map(|()| true)
+    }
+
+    fn send(&mut self, url: &str, accept: &str, from: u64) -> Result<Reply, PullError> {
         let authorization = self.authorization.as_ref().map(|text| text.as_str());
         self.transport.get(Request { url, accept, authorization, from, form: None })
     }
 
+    /// Meets the first challenge that can be met, those for a token first: it is worth less to
+    /// whoever sees it than a password.
     fn log_in(&mut self, answer: &Answer) -> Result<(), PullError> {
-        let challenges: Vec<Challenge> =
-            answer.headers("www-authenticate").flat_map(Challenge::parse).collect();
-        let bearer = challenges.iter().find_map(|challenge| match challenge {
-            Challenge::Bearer { realm, service, scope } => Some((realm, service, scope)),
-            Challenge::Basic => None,
-        });
-        let authorization = match bearer {
-            Some((realm, service, scope)) => self.token(realm, service, scope)?,
-            None if challenges.contains(&Challenge::Basic) => {
-                self.credentials.basic().ok_or_else(|| self.denied())?
+        let all = answer.headers("www-authenticate").flat_map(Challenge::parse);
+        let mut challenges: Vec<Challenge> = all.take(CHALLENGES_MAX).collect();
+        challenges.sort_by_key(|challenge| *challenge == Challenge::Basic);
+        let mut failure = None;
+        for challenge in &challenges {
+            let met = match challenge {
+                Challenge::Bearer { realm, service, scope } => self.token(realm, service, scope),
+                Challenge::Basic => self.credentials.basic().ok_or_else(|| self.denied()),
+            };
+            match met {
+                Ok(authorization) => {
+                    self.authorization = Some(authorization);
+                    return Ok(());
+                }
+                Err(e) => failure = failure.or(Some(e)),
             }
-            None => return Err(self.denied()),
-        };
-        self.authorization = Some(authorization);
-        Ok(())
+        }
+        Err(failure.unwrap_or_else(|| self.denied()))
     }
 
     /// A token of the server that the registry names, for what it asks for.
@@ -317,38 +382,43 @@ impl Registry {
                 refresh.as_str()
             ));
             let request = Request { url: realm, form: Some(&form), ..Request::default() };
-            let answer = self.transport.get(request)?;
+            let reply = self.transport.get(request)?;
             // A server that knows no OAuth is asked in the older way.
-            if !matches!(answer.status, 404 | 405) {
-                return self.read_token(answer);
+            if !matches!(reply.answer.status, 404 | 405 | 501) {
+                return self.read_token(realm, reply);
             }
         }
         let mark = if realm.contains('?') { '&' } else { '?' };
         let basic = self.credentials.basic();
-        let answer = self.transport.get(Request {
+        let reply = self.transport.get(Request {
             url: &format!("{realm}{mark}{query}"),
             accept: "application/json",
             authorization: basic.as_ref().map(|text| text.as_str()),
             ..Request::default()
         })?;
-        self.read_token(answer)
+        self.read_token(realm, reply)
     }
 
-    fn read_token(&self, answer: Answer) -> Result<Zeroizing<String>, PullError> {
+    fn read_token(&self, realm: &str, reply: Reply) -> Result<Zeroizing<String>, PullError> {
+        let Reply { answer, elsewhere } = reply;
+        let server = elsewhere.unwrap_or_else(|| shown(realm.split('/').nth(2).unwrap_or(realm)));
+        let fault = |status, pause| {
+            let (registry, server) = (self.name.clone(), server.clone());
+            PullError::NoToken { registry, server, status, pause }
+        };
         match answer.status {
             200 => {}
             401 | 403 => return Err(self.denied()),
-            _ => return Err(self.refused(&answer)),
+            status => return Err(fault(status, retry_after(&answer))),
         }
-        let mut json = Zeroizing::new(Vec::new());
-        let mut body = answer.body.take(REGISTRY_TOKEN_MAX_BYTES);
-        body.read_to_end(&mut json).map_err(|e| unreachable(&self.name, e))?;
-        let answer: TokenAnswer = serde_json::from_slice(&json).map_err(|_| self.denied())?;
+        let json = Zeroizing::new(self.read_all(answer, REGISTRY_TOKEN_MAX_BYTES)?.0);
+        let none = || fault(200, Duration::ZERO);
+        let answer: TokenAnswer = serde_json::from_slice(&json).map_err(|_| none())?;
         let token = Zeroizing::new(answer.token.unwrap_or_default());
         let other = Zeroizing::new(answer.access_token.unwrap_or_default());
         let token = if token.is_empty() { other } else { token };
         if token.is_empty() {
-            return Err(self.denied());
+            return Err(none());
         }
         Ok(Zeroizing::new(format!("Bearer {}", token.as_str())))
     }
@@ -360,16 +430,59 @@ impl Registry {
             file: self.transport.settings().auth_file.clone(),
         }
     }
+}
 
-    fn refused(&self, answer: &Answer) -> PullError {
-        // Seconds; as a date it is an answer for people, and the ordinary pauses do.
-        let seconds = answer.header("retry-after").and_then(|text| text.trim().parse().ok());
-        PullError::Answer {
-            registry: self.name.clone(),
-            status: answer.status,
-            pause: Duration::from_secs(seconds.unwrap_or(0)),
-        }
+/// Whether the registry itself, and nobody to whom it leads, wants a login or a better token
+/// (RFC 6750 §3.1).
+fn wants_login(reply: &Reply) -> bool {
+    let more = || {
+        let mut challenges = reply.answer.headers("www-authenticate");
+        challenges.any(|challenge| challenge.contains("insufficient_scope"))
+    };
+    reply.elsewhere.is_none()
+        && (reply.answer.status == 401 || (reply.answer.status == 403 && more()))
+}
+
+fn take_one(left: &mut u32) -> bool {
+    let some = 0 < *left;
+    *left = left.saturating_sub(1);
+    some
+}
+
+/// How long a server wants to be left alone, in seconds or until a date by its own clock (RFC 9110
+/// §10.2.3). Ours may be wrong.
+fn retry_after(answer: &Answer) -> Duration {
+    let Some(text) = answer.header("retry-after").map(str::trim) else { return Duration::ZERO };
+    let until = || {
+        let now = http_date(answer.header("date")?)?;
+        http_date(text)?.checked_sub(now)
+    };
+    Duration::from_secs(text.parse().ok().or_else(until).unwrap_or(0))
+}
+
+/// Seconds of an HTTP date since 1970 (RFC 9110 §5.6.7, the form that may be sent).
+#[must_use]
+pub fn http_date(text: &str) -> Option<u64> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let (_, text) = text.trim().split_once(", ")?;
+    let text = text.strip_suffix(" GMT")?;
+    let mut words = text.split([' ', ':']);
+    let number = |words: &mut std::str::Split<'_, [char; 2]>| -> Option<u64> {
+        words.next().filter(|word| word.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
+    };
+    let day = number(&mut words)?;
+    let month = words.next().filter(|name| name.len() == 3)?;
+    let month = MONTHS.find(month).filter(|at| at % 3 == 0)? as u64 / 3;
+    let year = number(&mut words)?;
+    let (hour, minute, second) = (number(&mut words)?, number(&mut words)?, number(&mut words)?);
+    if !(1970..10_000).contains(&year) || !(1..=31).contains(&day) || words.next().is_some() {
+        return None;
     }
+    // Years that begin in March, so that a leap day is the last one.
+    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day;
+    // 719,469 is the first of January 1970 in this count.
+    Some((days.checked_sub(719_469)? * 24 + hour) * 3600 + minute * 60 + second)
 }
 
 /// Whether somebody was there, and the connection failed on what was said.
@@ -385,12 +498,18 @@ fn is_answer(e: &io::Error) -> bool {
 }
 
 /// The pause after so many failures in a row before another try.
-pub(super) fn retry_pause(failures: u32) -> Duration {
+fn retry_pause(failures: u32) -> Duration {
     REGISTRY_RETRY_MIN.saturating_mul(1 << failures.min(16)).min(REGISTRY_RETRY_MAX)
 }
 
+/// The pause after a failure: at least what the server asks for, within a bound.
+pub(super) fn pause_after(e: &PullError, failures: u32) -> Duration {
+    retry_pause(failures).max(e.pause().min(RETRY_AFTER_MAX))
+}
+
 /// Whether a `Content-Range` is of a part that begins where the last one ended (RFC 9110 §14.4).
-fn continues(range: &str, from: u64, size: u64) -> bool {
+#[must_use]
+pub fn continues(range: &str, from: u64, size: u64) -> bool {
     let Some((span, total)) = range.strip_prefix("bytes ").and_then(|r| r.split_once('/')) else {
         return false;
     };
@@ -420,6 +539,27 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(continues(range, 100, 1000), want, "{range}");
+        }
+    }
+
+    #[test]
+    fn dates_of_http_are_read() {
+        for (text, want) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Tue, 29 Feb 2000 23:59:59 GMT", Some(951_868_799)),
+            ("Tue, 01 Dec 2026 02:00:00 GMT", Some(1_796_090_400)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(253_402_300_799)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sun Nov  6 08:49:37 1994", None),
+            ("Sun, 06 anF 1994 08:49:37 GMT", None),
+            ("Sun, 00 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:49:37 UTC", None),
+            ("Sun, 06 Nov 99999999999999999999 08:49:37 GMT", None),
+            ("120", None),
+            ("", None),
+        ] {
+            assert_eq!(http_date(text), want, "{text}");
         }
     }
 

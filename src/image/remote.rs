@@ -86,8 +86,7 @@ fn pull_from(
         (None, tag) => registry.manifest(tag.unwrap_or("latest"))?,
     };
     let target = image.digest().cloned().unwrap_or_else(|| Digest::of(&bytes));
-    let document = Document::parse(&bytes).map_err(PullError::Manifest)?;
-    document.check_type(&media_type).map_err(PullError::Manifest)?;
+    let document = Document::served(&bytes, &media_type).map_err(PullError::Manifest)?;
     let (mut bytes, mut document, mut depth) = (bytes, document, 0);
     let manifest = loop {
         let index = match document {
@@ -98,8 +97,9 @@ fn pull_from(
             Document::Index(index) => index,
         };
         let chosen = &install.choose(&index)?.manifest;
-        (bytes, _) = verified(registry, &chosen.digest)?;
-        document = Document::parse(&bytes).map_err(PullError::Manifest)?;
+        let media_type;
+        (bytes, media_type) = verified(registry, &chosen.digest)?;
+        document = Document::served(&bytes, &media_type).map_err(PullError::Manifest)?;
         document.check_type(&chosen.media_type).map_err(PullError::Manifest)?;
         depth += 1;
     };

@@ -15,6 +15,7 @@ use rustls::{
 use super::{
     http::{Answer, Client, Message, Origin},
     pull::PullError,
+    url::{resolve, shown},
 };
 use crate::{
     crypto::{self, Unverified},
@@ -33,6 +34,15 @@ pub(super) struct Request<'a> {
     pub(super) from: u64,
     /// A form to post.
     pub(super) form: Option<&'a str>,
+}
+
+/// An answer, and who gave it.
+pub(super) struct Reply {
+    pub(super) answer: Answer,
+    /// `host[:port]` of who gave it, when that is not who was asked or the request was somewhere
+    /// else on its way. Whatever such an answer asks for, it is not whom we asked
+    /// (CVE-2020-15157).
+    pub(super) elsewhere: Option<String>,
 }
 
 /// Connections to registries and to where they send us.
@@ -66,7 +76,7 @@ impl Transport {
     }
 
     /// Sends a request and follows where it is sent on to.
-    pub(super) fn get(&mut self, request: Request<'_>) -> Result<Answer, PullError> {
+    pub(super) fn get(&mut self, request: Request<'_>) -> Result<Reply, PullError> {
         let mut url = request.url.to_owned();
         let first = origin(&url);
         let mut same = true;
@@ -78,20 +88,18 @@ impl Transport {
             // Who is sent back has been elsewhere all the same.
             same &= first.as_ref().is_some_and(|first| first.is(&place));
             let authorization = request.authorization.filter(|_| same);
-            let answer = self.call(&place, Request { url: &url, authorization, ..request })?;
-            if !same && matches!(answer.status, 401 | 403) {
-                // Whatever it asks for, it is not whom we asked (CVE-2020-15157).
-                let registry = first.map_or_else(String::new, |first| first.authority);
-                let (place, status) = (place.authority, answer.status);
-                return Err(PullError::Elsewhere { registry, place, status });
-            }
+            let hop = Request { url: &url, authorization, ..request };
+            let answer = self.call(&place, hop)?;
             if request.form.is_some() || !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
-                return Ok(answer);
+                let elsewhere = (!same).then_some(place.authority);
+                return Ok(Reply { answer, elsewhere });
             }
-            let location = answer.header("location");
-            url = location
-                .and_then(|to| redirect(&url, to))
-                .ok_or_else(|| not_safe(request.url, location.unwrap_or("nowhere")))?;
+            let to = answer.location().and_then(|to| resolve(&url, &to));
+            let to = to.ok_or_else(|| not_safe(request.url, "nowhere"))?;
+            if !is_safe_step(&place, &to) {
+                return Err(not_safe(request.url, &to));
+            }
+            url = to;
         }
         Err(not_safe(request.url, &url))
     }
@@ -143,77 +151,22 @@ fn origin(url: &str) -> Option<Origin> {
     Origin::of(&url.parse().ok()?)
 }
 
-/// Where a redirect leads; none when it gives up TLS or makes no sense.
-fn redirect(from: &str, to: &str) -> Option<String> {
-    let target = resolve(from, to)?;
-    let tls = origin(&target)?.tls;
-    (tls || !origin(from)?.tls).then_some(target)
+/// Whether a redirect from `place` may lead to `to`: TLS is never given up, and nobody else chooses
+/// our name and password.
+fn is_safe_step(place: &Origin, to: &str) -> bool {
+    origin(to).is_some_and(|target| target.tls || !place.tls)
 }
 
-/// Resolves a reference against a base (RFC 3986 §5.2), without its fragment.
-fn resolve(base: &str, to: &str) -> Option<String> {
-    let to = to.split('#').next()?;
-    let (scheme, rest) = base.split_once("://")?;
-    let colon =
-        to.find([':', '/', '?']).filter(|at| to.get(*at..).is_some_and(|t| t.starts_with(':')));
-    if colon.is_some() {
-        return Some(to.to_owned());
-    }
-    if to.starts_with("//") {
-        return Some(format!("{scheme}:{to}"));
-    }
-    let rest = rest.split('#').next()?;
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, rest) = rest.split_at_checked(end)?;
-    let path = rest.split('?').next()?;
-    let (reference, query) = match to.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (to, None),
-    };
-    let (path, query) = if reference.is_empty() {
-        (path.to_owned(), query.or_else(|| rest.split_once('?').map(|(_, query)| query)))
-    } else if reference.starts_with('/') {
-        (without_dots(reference), query)
-    } else {
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        (without_dots(&format!("{folder}/{reference}")), query)
-    };
-    let query = query.map_or_else(String::new, |query| format!("?{query}"));
-    Some(format!("{scheme}://{authority}{path}{query}"))
+/// Where a redirect found at `from` may be followed to; none when it may not.
+#[must_use]
+pub fn may_follow(from: &str, to: &str) -> Option<String> {
+    let place = origin(from)?;
+    resolve(from, to).filter(|to| is_safe_step(&place, to))
 }
 
-/// A path without `.` and `..` (RFC 3986 §5.2.4).
-fn without_dots(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
-    let mut folder = false;
-    for part in path.split('/').skip(1) {
-        folder = matches!(part, "." | "..");
-        match part {
-            "." => {}
-            ".." => drop(kept.pop()),
-            part => kept.push(part),
-        }
-    }
-    if folder {
-        kept.push("");
-    }
-    format!("/{}", kept.join("/"))
-}
-
-/// What is shown of an address: neither query, where signatures are, nor what logs in.
 fn not_safe(from: &str, to: &str) -> PullError {
-    let registry = origin(from).map_or_else(|| String::from("asked"), |origin| origin.authority);
-    let shown = to.split(['?', '#']).next().unwrap_or_default();
-    let shown = match shown.split_once("//") {
-        Some((scheme, rest)) => {
-            let end = rest.find('/').unwrap_or(rest.len());
-            let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            format!("{scheme}//{host}{path}")
-        }
-        None => shown.to_owned(),
-    };
-    PullError::Unsafe { registry, place: shown.chars().take(200).collect() }
+    let registry = origin(from).map_or_else(|| shown(from), |origin| origin.authority);
+    PullError::Unsafe { registry, place: shown(to) }
 }
 
 pub(super) fn unreachable(registry: &str, source: io::Error) -> PullError {
@@ -269,40 +222,6 @@ fn roots(path: &Path) -> Result<RootCertStore, PullError> {
 mod tests {
     use super::*;
 
-    /// RFC 3986 §5.4, without those that only concern other schemes.
-    #[test]
-    fn references_are_resolved_as_the_rfc_says() {
-        for (to, want) in [
-            ("g", "http://a/b/c/g"),
-            ("./g", "http://a/b/c/g"),
-            ("g/", "http://a/b/c/g/"),
-            ("/g", "http://a/g"),
-            ("//g", "http://g"),
-            ("?y", "http://a/b/c/d;p?y"),
-            ("g?y", "http://a/b/c/g?y"),
-            ("#s", "http://a/b/c/d;p?q"),
-            ("g;x?y#s", "http://a/b/c/g;x?y"),
-            ("", "http://a/b/c/d;p?q"),
-            (".", "http://a/b/c/"),
-            ("./", "http://a/b/c/"),
-            ("..", "http://a/b/"),
-            ("../g", "http://a/b/g"),
-            ("../..", "http://a/"),
-            ("../../g", "http://a/g"),
-            ("../../../g", "http://a/g"),
-            ("/./g", "http://a/g"),
-            ("/../g", "http://a/g"),
-            ("g.", "http://a/b/c/g."),
-            ("..g", "http://a/b/c/..g"),
-            ("./../g", "http://a/b/g"),
-            ("g;x=1/../y", "http://a/b/c/y"),
-            ("g?y/../x", "http://a/b/c/g?y/../x"),
-            ("https:g", "https:g"),
-        ] {
-            assert_eq!(resolve("http://a/b/c/d;p?q", to).as_deref(), Some(want), "{to}");
-        }
-    }
-
     #[test]
     fn what_is_shown_of_an_address_lets_nobody_in() {
         for place in ["https://u:secret@b/x?sig=secret", "//u:secret@b/x#secret", "/x?sig=secret"] {
@@ -339,7 +258,7 @@ mod tests {
             ("https://a", "y", Some("https://a/y")),
             ("https://a/x", "mailto:b", None),
         ] {
-            assert_eq!(redirect(from, to).as_deref(), want, "{from} {to}");
+            assert_eq!(may_follow(from, to).as_deref(), want, "{from}");
         }
         let same = |a: &str, b: &str| origin(a).unwrap().is(&origin(b).unwrap());
         assert!(same("https://A/x", "https://a:443/y"));

@@ -20,7 +20,6 @@ use smol::{
     LocalExecutor, Task as Running, Timer,
     channel::{Receiver, Sender},
     future,
-    lock::Semaphore,
 };
 
 use self::{
@@ -37,6 +36,7 @@ use super::{
     perform::{self, Context, Performer, Settled},
     publish::Publisher,
     token::{self, NewToken},
+    turns::Turns,
 };
 use crate::{
     agent::{Agent, Input, Outcome, Output, Start},
@@ -166,9 +166,9 @@ impl<'a> Member<'a> {
             store: Rc::clone(&state.images),
             platform: state.platform.clone(),
             program: Rc::clone(&state.program),
-            pulling: Semaphore::new(1),
+            pulling: Turns::default(),
             pulled: RefCell::new(BTreeMap::new()),
-            pull: RefCell::new(None),
+            pulls: RefCell::new(BTreeMap::new()),
             stale: RefCell::new(BTreeMap::new()),
             sound: RefCell::new(BTreeSet::new()),
             tidy,

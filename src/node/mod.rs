@@ -29,6 +29,7 @@ mod perform;
 mod publish;
 mod pulls;
 pub mod token;
+mod turns;
 mod waiting;
 
 use std::{

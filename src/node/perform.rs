@@ -18,13 +18,13 @@ use smol::{
     LocalExecutor, Task as Running,
     channel::{Receiver, Sender},
     future,
-    lock::Semaphore,
 };
 
 use super::{
     attach,
     control::{PullReport, StaleImage},
     devices, images, make_private_dir, pulls,
+    turns::Turns,
 };
 use crate::{
     agent::{Agent, Op, Outcome, Settlement},
@@ -77,13 +77,13 @@ pub(super) struct Context {
     pub(super) platform: Platform,
     /// Our own program, as containers may see it: never writable.
     pub(super) program: Rc<Program>,
-    /// One pull at a time: a second one would only halve the first one's share of the link.
-    pub(super) pulling: Semaphore,
+    /// Whose turn it is to pull.
+    pub(super) pulling: Turns,
     /// When each reference was last asked for, and why it was not pulled: twenty tasks of one
     /// service ask the registry once.
     pub(super) pulled: RefCell<BTreeMap<String, (Instant, Option<String>)>>,
-    /// The pull under way.
-    pub(super) pull: RefCell<Option<PullReport>>,
+    /// The pulls under way, by image.
+    pub(super) pulls: RefCell<BTreeMap<String, PullReport>>,
     /// Images that a task uses although their registry could not be asked, and why.
     pub(super) stale: RefCell<BTreeMap<String, String>>,
     /// Manifests of images whose layers were seen to be whole.
@@ -205,7 +205,7 @@ impl Performer {
 
     /// Images that are being pulled.
     pub(super) fn pulls(&self) -> Vec<PullReport> {
-        self.context.pull.borrow().iter().cloned().collect()
+        self.context.pulls.borrow().values().cloned().collect()
     }
 
     /// Images that are used although their registry could not be asked.
@@ -742,9 +742,9 @@ mod tests {
             store: Rc::new(Store::open(&config.data_root.join("images")).unwrap()),
             platform: image::host_platform(),
             program: Rc::new(program),
-            pulling: Semaphore::new(1),
+            pulling: Turns::default(),
             pulled: RefCell::new(BTreeMap::new()),
-            pull: RefCell::new(None),
+            pulls: RefCell::new(BTreeMap::new()),
             stale: RefCell::new(BTreeMap::new()),
             sound: RefCell::new(BTreeSet::new()),
             tidy: smol::channel::bounded(1).0,

@@ -2,7 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{clock, control::PullReport, images, perform::Context};
+use smol::{Timer, future};
+
+use super::{
+    clock,
+    control::PullReport,
+    images,
+    perform::Context,
+    turns::{LOOK, Pace, Turn},
+};
 use crate::{
     config::Config,
     image::{self, FetchEvent, FetchFailure, FetchRequest, Reference, What},
@@ -70,20 +78,36 @@ pub(super) async fn ensure_image(context: &Context, task: &Task) -> Result<Local
 /// what went wrong.
 async fn ask(context: &Context, task: &Task, name: &Reference) -> Option<String> {
     let asked = clock().mono;
-    // The semaphore is never closed.
-    let _turn = context.pulling.acquire().await;
-    let key = name.to_string();
-    if let Some((at, failure)) = context.pulled.borrow().get(&key)
-        && asked <= *at
-    {
-        return failure.clone();
+    let registry = name.domain().unwrap_or_default();
+    loop {
+        let turn = context.pulling.take(registry).await;
+        let key = name.to_string();
+        if let Some((at, failure)) = context.pulled.borrow().get(&key)
+            && asked <= *at
+        {
+            return failure.clone();
+        }
+        let failure = match pull(context, task, name, turn).await {
+            Ok(()) => None,
+            Err(Stop::Failed(_, reason)) => Some(reason),
+            Err(Stop::Yielded) => {
+                log::info!("the pull of {name} brings little and lets others go first");
+                continue;
+            }
+        };
+        if failure.is_none() {
+            context.tidy();
+        }
+        remember(&mut context.pulled.borrow_mut(), key, (clock().mono, failure.clone()));
+        return failure;
     }
-    let failure = pull(context, task, name).await.err();
-    if failure.is_none() {
-        context.tidy();
-    }
-    remember(&mut context.pulled.borrow_mut(), key, (clock().mono, failure.clone()));
-    failure
+}
+
+/// Why a pull ended before the image was here.
+enum Stop {
+    Failed(FetchFailure, String),
+    /// Others wait, and it brought next to nothing.
+    Yielded,
 }
 
 /// Only what happened a moment ago matters, so a full map is emptied.
@@ -94,38 +118,53 @@ fn remember<T>(map: &mut BTreeMap<String, T>, key: String, value: T) {
     map.insert(key, value);
 }
 
-async fn pull(context: &Context, task: &Task, name: &Reference) -> Result<(), String> {
+async fn pull<'a>(
+    context: &'a Context,
+    task: &Task,
+    name: &Reference,
+    mut turn: Turn<'a>,
+) -> Result<(), Stop> {
     let auth = match &task.runtime {
         Runtime::Container(spec) => spec.registry_auth.clone(),
         Runtime::Attachment | Runtime::Generic { .. } | Runtime::Unknown => SecretBytes::default(),
     };
     let request = pull_request(&context.config, &context.platform, name, auth);
-    let _shown = Shown::new(context, name);
-    let mut result = fetch(context, &request).await;
-    if let Err((FetchFailure::Storage, reason)) = &result {
-        log::warn!("image {name} finds no room: {reason}");
-        let packed = context.pull.borrow().as_ref().map_or(0, |pull| pull.total_bytes);
-        if images::make_room(context, packed).await {
-            result = fetch(context, &request).await;
-        }
+    let shown = Shown::new(context, name);
+    let result = fetch(context, &request, &shown, &turn).await;
+    let Err(Stop::Failed(FetchFailure::Storage, reason)) = &result else { return result };
+    log::warn!("image {name} finds no room: {reason}");
+    let packed = shown.change(|pull| pull.total_bytes).unwrap_or(0);
+    // Nothing is removed while anybody fetches: what that one needs is not known yet.
+    drop(turn);
+    turn = context.pulling.take_alone(name.domain().unwrap_or_default()).await;
+    if images::make_room(context, packed).await {
+        return fetch(context, &request, &shown, &turn).await;
     }
-    result.map_err(|(_, reason)| reason)
+    result
 }
 
 /// A pull that `status` shows; dropped when it ends or is cancelled.
-struct Shown<'a>(&'a Context);
+struct Shown<'a> {
+    context: &'a Context,
+    image: String,
+}
 
 impl<'a> Shown<'a> {
     fn new(context: &'a Context, name: &Reference) -> Self {
         let image = name.to_string();
-        *context.pull.borrow_mut() = Some(PullReport { image, ..PullReport::default() });
-        Self(context)
+        let report = PullReport { image: image.clone(), ..PullReport::default() };
+        context.pulls.borrow_mut().insert(image.clone(), report);
+        Self { context, image }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut PullReport) -> T) -> Option<T> {
+        self.context.pulls.borrow_mut().get_mut(&self.image).map(change)
     }
 }
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        *self.0.pull.borrow_mut() = None;
+        self.context.pulls.borrow_mut().remove(&self.image);
     }
 }
 
@@ -151,19 +190,44 @@ pub(crate) fn pull_request(
     }
 }
 
-async fn fetch(context: &Context, request: &FetchRequest) -> Result<(), (FetchFailure, String)> {
+async fn fetch(
+    context: &Context,
+    request: &FetchRequest,
+    shown: &Shown<'_>,
+    turn: &Turn<'_>,
+) -> Result<(), Stop> {
     let mut fetch = image::fetch(context.program.path(), request)
-        .map_err(|error| (FetchFailure::Interrupted, chain(&error)))?;
-    while let Some(event) = fetch.next().await {
-        match event {
-            FetchEvent::Progress { done, total } => {
-                if let Some(pull) = context.pull.borrow_mut().as_mut() {
-                    (pull.done_bytes, pull.total_bytes) = (done, total);
+        .map_err(|error| Stop::Failed(FetchFailure::Interrupted, chain(&error)))?;
+    let mut pace = Pace::new(clock().mono, context.config.registries.bytes_per_second);
+    let mut look = Timer::interval(LOOK);
+    let (mut here, mut all) = (0, 0);
+    loop {
+        let came = async { Some(fetch.next().await) };
+        let looked = async {
+            future::poll_fn(|cx| {
+                smol::stream::Stream::poll_next(std::pin::Pin::new(&mut look), cx)
+            })
+            .await;
+            None
+        };
+        match future::or(came, looked).await {
+            Some(Some(FetchEvent::Progress { done, total })) => {
+                (here, all) = (done, total);
+                shown.change(|pull| (pull.done_bytes, pull.total_bytes) = (done, total));
+            }
+            Some(Some(FetchEvent::Done { .. })) => return Ok(()),
+            Some(Some(FetchEvent::Failed { kind, message })) => {
+                return Err(Stop::Failed(kind, message));
+            }
+            Some(None) => {
+                let killed = String::from("the process that pulls it was killed");
+                return Err(Stop::Failed(FetchFailure::Interrupted, killed));
+            }
+            None => {
+                if pace.is_slow(here, all, clock().mono) && turn.is_wanted() {
+                    return Err(Stop::Yielded);
                 }
             }
-            FetchEvent::Done { .. } => return Ok(()),
-            FetchEvent::Failed { kind, message } => return Err((kind, message)),
         }
     }
-    Err((FetchFailure::Interrupted, String::from("the process that pulls it was killed")))
 }

@@ -1,12 +1,19 @@
 //! Images that tasks need: from a registry with passwords, slowly, and when it is gone.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::fixture::{
-    Daemon, Host, Service, World, capture, folder, prefix, wait_for, wait_until, world,
+    Daemon, Host, Service, World, capture, folder, inside, prefix, wait_for, wait_until, world,
 };
 
 const SOON: Duration = Duration::from_secs(40);
@@ -139,4 +146,67 @@ fn an_image_behind_a_password_comes_slowly_and_stays_when_its_registry_goes() {
     let text = agent.cli(&["status"]).ok();
     assert!(text.contains("its registry can not be asked: ") && text.contains("refused"), "{text}");
     service.remove();
+}
+
+/// Answers every request with a byte now and then, for as long as somebody listens.
+fn drip(mut client: TcpStream) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        // What begins as TLS does is told by silence that there is none.
+        if client.read_exact(&mut byte).is_err() || (head.is_empty() && byte != *b"G") {
+            return;
+        }
+        head.push(byte[0]);
+    }
+    let mut next = &b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n"[..];
+    while client.write_all(next).is_ok() {
+        thread::sleep(Duration::from_secs(1));
+        next = b" ";
+    }
+}
+
+#[test]
+fn registries_that_drip_hold_up_no_other() {
+    let Some(world) = world() else { return };
+    let host = world.switch.host("drip");
+    let mut agent = world.fresh_agent();
+    let drips: Vec<String> = (5001..5004).map(|port| format!("{}:{port}", host.ip)).collect();
+    for address in &drips {
+        let listener = inside(&host.namespace(), || TcpListener::bind(address).unwrap());
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                thread::spawn(|| drip(client.unwrap()));
+            }
+        });
+    }
+    let insecure: Vec<&String> = drips.iter().chain([&world.registry]).collect();
+    agent.configure(&json!({
+        "data-root": agent.data_root(),
+        "exec-root": agent.exec_root(),
+        "cgroup-parent": agent.cgroup_parent(),
+        "insecure-registries": insecure,
+    }));
+    agent.join_ok(&world.manager);
+    agent.start();
+    world.manager.await_node(agent.name(), "ready", SOON);
+    let slow: Vec<Service<'_>> = drips
+        .iter()
+        .zip(["drip1", "drip2", "drip3"])
+        .map(|(address, name)| {
+            let image = format!("{address}/x:1");
+            Service::create(&world.manager, agent.name(), name, &[&image, "sleep", "1000"])
+        })
+        .collect();
+    let pulls = || agent.json(&["status"])["pulls"].as_array().unwrap().len();
+    wait_until("two pulls at a time", SOON, || pulls() == 2);
+    // Three are slow, so this one waits for at most two turns of theirs.
+    let words = [world.images.tag.as_str(), "sleep", "1000"];
+    let good = Service::create(&world.manager, agent.name(), "good", &words);
+    good.await_running(1, Duration::from_secs(120));
+    assert!(pulls() <= 2, "{}", pulls());
+    good.remove();
+    for service in slow {
+        service.remove();
+    }
 }

@@ -88,3 +88,47 @@ fn a_proxy_of_the_environment_is_gone_through() {
     let spared = pull("http://user:wrong@127.0.0.1:1", "example.com, 127.0.0.1");
     assert!(spared.status.success(), "{spared:?}");
 }
+
+/// A proxy is neither the registry nor somebody that it names: what it asks for is not heard.
+#[test]
+fn a_proxy_that_wants_a_login_gets_none_of_the_registry() {
+    let scratch = Scratch::new("proxy-login");
+    let image = Image::new(&[1000]);
+    let (server, thief) = (Server::good(&image), Server::good(&image));
+    let (config, auth) = (scratch.path("agent.json"), scratch.path("auth.json"));
+    // `user:secret`
+    let login = serde_json::json!({"auths": {&server.address: {"auth": "dXNlcjpzZWNyZXQ="}}});
+    fs::write(&auth, login.to_string()).unwrap();
+    let text = serde_json::json!({
+        "data-root": scratch.path("data"), "exec-root": scratch.path("run"),
+        "registry-auth-file": auth,
+    });
+    fs::write(&config, text.to_string()).unwrap();
+    let realm = format!("WWW-Authenticate: Bearer realm=\"http://{}/token\"", thief.address);
+    for status in [401, 403, 407] {
+        let answer = format!("HTTP/1.1 {status} No\r\n{realm}\r\nContent-Length: 0\r\n\r\n");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                let (mut head, mut reader) = (String::new(), BufReader::new(&stream));
+                while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) != 0 {
+                }
+                tell.send(head).unwrap();
+                drop((&stream).write_all(answer.as_bytes()));
+            }
+        });
+        let mut command = Command::new(program());
+        command.args(["--config", config.to_str().unwrap(), "image", "pull", &server.name()]);
+        let output = command.env("HTTP_PROXY", address).env("NO_PROXY", "").output().unwrap();
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && why.contains(&format!("status {status}")), "{why}");
+        let heads: Vec<String> = told.try_iter().filter(|head| !head.is_empty()).collect();
+        assert!(heads.iter().all(|head| !head.contains("uthorization")), "{heads:?}");
+        // Once in TLS and once without at most: it would say the same again.
+        assert!(heads.len() <= 2, "{heads:?}");
+    }
+    assert!(thief.asked().is_empty() && server.asked().is_empty());
+}

@@ -3,7 +3,10 @@
 pub mod assignments;
 pub mod assignments_message;
 pub mod certificate;
+pub mod challenge;
 pub mod config;
+pub mod content_range;
+pub mod credential_file;
 pub mod grpc_frame;
 pub mod image_config;
 pub mod image_manifest;
@@ -16,6 +19,7 @@ pub mod lease_record;
 pub mod log_ring;
 pub mod mountinfo;
 pub mod netlink_answer;
+pub mod redirect;
 pub mod resolv_conf;
 pub mod route_table;
 pub mod sealed_record;
@@ -35,7 +39,10 @@ pub const ALL: &[(&str, Target)] = &[
     ("assignments", assignments::run),
     ("assignments_message", assignments_message::run),
     ("certificate", certificate::run),
+    ("challenge", challenge::run),
     ("config", config::run),
+    ("content_range", content_range::run),
+    ("credential_file", credential_file::run),
     ("grpc_frame", grpc_frame::run),
     ("image_config", image_config::run),
     ("image_manifest", image_manifest::run),
@@ -48,6 +55,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("log_ring", log_ring::run),
     ("mountinfo", mountinfo::run),
     ("netlink_answer", netlink_answer::run),
+    ("redirect", redirect::run),
     ("resolv_conf", resolv_conf::run),
     ("route_table", route_table::run),
     ("sealed_record", sealed_record::run),
