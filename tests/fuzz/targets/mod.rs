@@ -3,21 +3,27 @@
 pub mod assignments;
 pub mod assignments_message;
 pub mod certificate;
+pub mod certificate_status;
 pub mod config;
+pub mod control_line;
 pub mod grpc_frame;
+pub mod grpc_status;
 pub mod image_config;
 pub mod image_manifest;
 pub mod image_reference;
+pub mod join_file;
 pub mod join_token;
 pub mod layer_tar;
 pub mod lease_record;
 pub mod log_ring;
+pub mod log_subscription;
 pub mod netlink_answer;
 pub mod resolv_conf;
 pub mod route_table;
 pub mod sealed_record;
 pub mod session_message;
 pub mod shim_frame;
+pub mod task_spec;
 pub mod template;
 pub mod tpm_response;
 pub mod user;
@@ -31,21 +37,27 @@ pub const ALL: &[(&str, Target)] = &[
     ("assignments", assignments::run),
     ("assignments_message", assignments_message::run),
     ("certificate", certificate::run),
+    ("certificate_status", certificate_status::run),
     ("config", config::run),
+    ("control_line", control_line::run),
     ("grpc_frame", grpc_frame::run),
+    ("grpc_status", grpc_status::run),
     ("image_config", image_config::run),
     ("image_manifest", image_manifest::run),
     ("image_reference", image_reference::run),
+    ("join_file", join_file::run),
     ("join_token", join_token::run),
-    ("lease_record", lease_record::run),
     ("layer_tar", layer_tar::run),
+    ("lease_record", lease_record::run),
     ("log_ring", log_ring::run),
+    ("log_subscription", log_subscription::run),
     ("netlink_answer", netlink_answer::run),
     ("resolv_conf", resolv_conf::run),
     ("route_table", route_table::run),
     ("sealed_record", sealed_record::run),
     ("session_message", session_message::run),
     ("shim_frame", shim_frame::run),
+    ("task_spec", task_spec::run),
     ("template", template::run),
     ("tpm_response", tpm_response::run),
     ("user", user::run),
