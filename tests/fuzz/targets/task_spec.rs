@@ -50,9 +50,8 @@ fn sound(task: &Task, bundle: &Bundle) {
                 assert_eq!(volume.components().count(), 2, "{source:?}");
                 assert!(!subpath.starts_with('/') && !subpath.split('/').any(|p| p == ".."));
             }
-            MountKind::Bind { source, .. } => {
-                assert!(source.starts_with("/srv") && inside(&source.to_string_lossy()));
-            }
+            // Whether the owner admits it is asked of where its links lead, in `node`.
+            MountKind::Bind { source, .. } => assert!(inside(&source.to_string_lossy())),
             MountKind::Tmpfs { .. } => {}
         }
     }
