@@ -1,7 +1,11 @@
 //! Every fuzz target, run over its committed corpus. `make fuzz` explores; this replays, so that
 //! what a fuzzer once found stays found.
 
-#[expect(unreachable_pub, reason = "the targets are a crate of their own for the fuzzer")]
+#[expect(
+    unreachable_pub,
+    clippy::expect_used,
+    reason = "the targets are a crate of their own for the fuzzer, and panic when something is wrong"
+)]
 mod fuzz {
     pub mod targets;
 }

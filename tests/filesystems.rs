@@ -24,7 +24,7 @@ use std::{
     process::Command,
 };
 
-use bench::{Bench, or_skip};
+use bench::Bench;
 use edgeagent::{
     image::{Reference, Store},
     shim::{Storage, storage},
@@ -79,8 +79,8 @@ fn disk(base: &Path, kind: &str) -> Option<Disk> {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn images_and_containers_are_the_same_on_every_file_system() {
-    or_skip!();
     let bench = Bench::new("filesystems");
     let base = bench.base.join("image");
     for path in ["gone/file", "opaque/old", "replaced/old", "kept/old"] {
@@ -150,8 +150,8 @@ fn images_and_containers_are_the_same_on_every_file_system() {
 
 /// A process that was killed while it tried the storage leaves a mount, which would stay for ever.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn what_a_killed_trial_left_is_removed() {
-    or_skip!();
     let bench = Bench::new("trial");
     let mut dead = Command::new("true").spawn().unwrap();
     let left = bench.base.join(format!(".edgeagent-trial-{}", dead.id()));

@@ -426,6 +426,7 @@ fn attack(icc: bool, with_v6: bool, guard: Guard) {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn neighbours_hear_nothing_that_is_not_its_own() {
     if alone("neighbours_hear_nothing_that_is_not_its_own") {
         attack(true, true, Guard::Interface);
@@ -433,6 +434,7 @@ fn neighbours_hear_nothing_that_is_not_its_own() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn the_same_without_ipv6() {
     if alone("the_same_without_ipv6") {
         attack(true, false, Guard::Interface);
@@ -440,6 +442,7 @@ fn the_same_without_ipv6() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn the_same_where_containers_are_kept_apart() {
     if alone("the_same_where_containers_are_kept_apart") {
         attack(false, true, Guard::Interface);
@@ -447,6 +450,7 @@ fn the_same_where_containers_are_kept_apart() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn the_same_on_a_kernel_that_filters_at_the_bridge_only() {
     if alone("the_same_on_a_kernel_that_filters_at_the_bridge_only") {
         attack(true, true, Guard::Bridge);
@@ -454,6 +458,7 @@ fn the_same_on_a_kernel_that_filters_at_the_bridge_only() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn what_is_its_own_passes() {
     if !alone("what_is_its_own_passes") {
         return;
@@ -515,6 +520,7 @@ fn what_is_its_own_passes() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn routes_are_taken_from_routers_only() {
     if !alone("routes_are_taken_from_routers_only") {
         return;
@@ -539,6 +545,7 @@ fn routes_are_taken_from_routers_only() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn chains_go_with_their_interfaces() {
     if !alone("chains_go_with_their_interfaces") {
         return;

@@ -9,7 +9,7 @@
     clippy::indexing_slicing,
     reason = "a test ends where something unexpected happens"
 )]
-#![expect(clippy::print_stdout, reason = "a skipped test says so, and cuts are counted")]
+#![expect(clippy::print_stdout, reason = "cuts are counted")]
 
 #[path = "images/mod.rs"]
 mod images;
@@ -34,14 +34,6 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_edgeagent");
 /// Calls that change something.
 const CHANGES: &str = "write,pwrite64,ftruncate,fsync,fdatasync,syncfs,rename,renameat,renameat2,\
      link,linkat,unlink,unlinkat,rmdir,mkdir,mkdirat,mknodat,symlinkat,fchmod,fchown,fsetxattr,utimensat";
-
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("skipped: unpacking owners and devices needs root");
-    }
-    root
-}
 
 /// An archive with an image of two small layers that hold one of everything.
 fn archive(scratch: &Scratch, name: &str, own: &str) -> PathBuf {
@@ -262,10 +254,8 @@ fn is_whole(store: &Path, name: &str, want: &[Vec<String>]) -> bool {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_power_cut_at_any_step_of_a_fetch_leaves_a_store_that_heals() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::in_memory("cuts");
     let archive = archive(&scratch, "app:1", "one");
     let (store, log, lost) = (scratch.path("store"), scratch.path("log"), scratch.path("lost"));
@@ -312,10 +302,8 @@ fn a_power_cut_at_any_step_of_a_fetch_leaves_a_store_that_heals() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_power_cut_at_any_step_of_pruning_takes_nothing_that_is_needed() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::in_memory("prune-cuts");
     let config = scratch.path("agent.json");
     let data = scratch.path("data");
@@ -365,10 +353,8 @@ fn a_power_cut_at_any_step_of_pruning_takes_nothing_that_is_needed() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn damage_is_shown_and_the_next_fetch_repairs_it() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::in_memory("rot");
     let archive = archive(&scratch, "app:1", "one");
     let (config, data) = (scratch.path("agent.json"), scratch.path("data"));
@@ -428,10 +414,8 @@ fn damage_is_shown_and_the_next_fetch_repairs_it() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn stores_below_are_used_where_they_are_and_never_written() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::in_memory("below");
     let archive = archive(&scratch, "app:1", "one");
     // An unpacked store on a read-only partition.
@@ -496,10 +480,8 @@ fn stores_below_are_used_where_they_are_and_never_written() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn bombs_and_quotas_end_a_fetch_before_they_fill_the_disk() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::in_memory("bombs");
     let store = scratch.path("store");
     let refused = |archive: &Path, quota: Option<u64>, want: &str| {
@@ -576,10 +558,8 @@ fn last_event(mut told: &[u8]) -> FetchEvent {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn what_the_kernel_refuses_is_told_with_what_helps() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::in_memory("refusals");
     let archive = archive(&scratch, "app:1", "one");
     let (store, log) = (scratch.path("store"), scratch.path("log"));
@@ -634,10 +614,8 @@ fn oci_layout(folder: &Path, layer: &Path, diff_id: &str) {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_tree_too_deep_for_descriptors_is_refused_and_swept() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::in_memory("deep");
     // Each link leads 200 folders further down, so that no single path is long.
     let mut builder = ::tar::Builder::new(Vec::new());
@@ -676,10 +654,8 @@ fn a_tree_too_deep_for_descriptors_is_refused_and_swept() {
 /// Each layer is a tree of its own, so the link of one is not followed by the next; and the
 /// container sees what Docker shows.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_layer_does_not_write_through_a_link_of_the_one_below() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::in_memory("planted");
     let outside = scratch.path("outside");
     fs::create_dir(&outside).unwrap();
@@ -715,10 +691,8 @@ fn a_layer_does_not_write_through_a_link_of_the_one_below() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn kernels_without_openat2_unpack_the_same() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::in_memory("no-openat2");
     let archive = archive(&scratch, "app:1", "one");
     let mut trees = Vec::new();

@@ -89,6 +89,38 @@ fn trees_are_removed_by_files_alone() {
     assert!(wrong.is_empty(), "files::remove_tree is for that: {}", wrong.join(", "));
 }
 
+/// What a test can not run here it is ignored for, with its reason (`build.rs` knows what there is),
+/// or it fails. One that returns would be counted as passed.
+#[test]
+fn no_test_passes_without_having_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = Vec::new();
+    let mut look = |path: &Path, text: &str| {
+        for test in text.split("#[test]").skip(1) {
+            // Up to the end of the test, or of the file's tests: one brace in the first column.
+            let end = test.find("\n}").unwrap_or(test.len());
+            let body = &test[..end];
+            let head = body.split_once("{\n").map_or("", |(_, rest)| rest);
+            // What a test does first is what it may return for.
+            let first: String = head.lines().take(4).collect::<Vec<_>>().join("\n");
+            let by_hand = body.contains("#[ignore");
+            if !by_hand && WAYS_OUT.iter().any(|way| first.contains(way)) {
+                let name = body.split("fn ").nth(1).and_then(|rest| rest.split('(').next());
+                wrong.push(format!("{}: {}", path.display(), name.unwrap_or_default()));
+            }
+        }
+    };
+    for folder in ["src", "tests"] {
+        for (path, text) in sources_below(&root.join(folder)) {
+            look(&path, &text);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// How a test that can not run would leave.
+const WAYS_OUT: [&str; 4] = ["is_root() {", "or_skip", "skipped: ", "else { return };"];
+
 #[test]
 fn the_rows_have_no_cycle_and_name_only_rows() {
     for (at, (name, row)) in ALLOWED.iter().enumerate() {
@@ -110,8 +142,11 @@ fn paths_are_found_in_every_spelling() {
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut folders = vec![root];
+    sources_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+fn sources_below(root: &Path) -> Vec<(PathBuf, String)> {
+    let mut folders = vec![root.to_owned()];
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {

@@ -23,15 +23,15 @@ mod terminal;
 
 use std::{fs, path::Path, time::Duration};
 
-use bench::{Bench, or_skip, until};
+use bench::{Bench, until};
 use edgeagent::{
     model::{BundleFile, BundleMount, MountKind, NetworkMode, Propagation, Rlimit, SecretBytes},
     shim::{self, Shim},
 };
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_container_runs_and_ends_with_its_code() {
-    or_skip!();
     let bench = Bench::new("code");
     for code in [0, 3, 255] {
         let exit = bench.run(&bench.shell(&format!("exit {code}")));
@@ -41,8 +41,8 @@ fn a_container_runs_and_ends_with_its_code() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn signals_and_grace_end_a_container_as_docker_does() {
-    or_skip!();
     let bench = Bench::new("signals");
     // Killed from outside.
     let sleeper = bench.shell("exec sleep 1000");
@@ -88,8 +88,8 @@ fn signals_and_grace_end_a_container_as_docker_does() {
 
 /// What the image says of the folder itself, or twice, makes no other root.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn the_root_folder_is_roots_whatever_the_layers_say() {
-    or_skip!();
     let bench = Bench::new("rootdir");
     for (mode, owner) in [(0o700, 5), (0o555, 0), (0o777, 6)] {
         let mut bundle = bench.shell("stat -c '%a %u:%g' / > /out/seen; exit 7");
@@ -204,8 +204,8 @@ fn odd_things_in_place_of_folders_and_names_are_replaced() {
 
 /// A device or a name that a container can change is its own (chmod, filling), and so are its keys.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn nothing_of_the_hosts_is_within_a_containers_reach() {
-    or_skip!();
     let bench = Bench::new("reach");
     let mode = |path: &str| {
         let data = fs::metadata(path).unwrap();
@@ -246,8 +246,8 @@ fn nothing_of_the_hosts_is_within_a_containers_reach() {
 
 /// `admission.users` is about who the process really is.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn an_image_makes_nobody_of_another_number() {
-    or_skip!();
     let bench = Bench::new("admitted");
     let etc = bench.base.join("image/etc");
     fs::create_dir_all(&etc).unwrap();
@@ -400,8 +400,8 @@ fn a_shim_gives_up_what_it_has_no_use_for() {
 /// Folders in folders cost their maker nothing; removing them must not cost us a descriptor or a
 /// stack frame each.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_container_that_nests_folders_is_removed() {
-    or_skip!();
     let bench = Bench::new("nested");
     let script = "mkdir /top; cd /top; i=0; while [ $i -lt 3000 ]; do mkdir d && cd d; i=$((i+1)); \
                   done 2>/dev/null; echo $i > /out/levels";
@@ -413,8 +413,8 @@ fn a_container_that_nests_folders_is_removed() {
 
 /// What resists is told with its path, keeps nothing else, and goes when it can.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn files_that_cannot_be_removed_are_told_and_keep_nothing_else() {
-    or_skip!();
     let bench = Bench::new("stuck");
     let bundle = bench.shell("mkdir -p /a/held /b/c; touch /a/file /b/file; exec sleep 1000");
     let shim = bench.start(&bundle);
@@ -440,8 +440,8 @@ fn files_that_cannot_be_removed_are_told_and_keep_nothing_else() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn an_init_reaps_orphans_and_passes_the_code_on() {
-    or_skip!();
     let bench = Bench::new("init");
     let mut bundle = bench.shell(
         "(sleep 0.05 & ) ; sleep 0.3; \
@@ -459,8 +459,8 @@ fn an_init_reaps_orphans_and_passes_the_code_on() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_program_that_can_not_run_says_why() {
-    or_skip!();
     let bench = Bench::new("missing");
     fs::write(bench.base.join("image/bin/plain"), "no program").unwrap();
     for (name, text) in
@@ -532,8 +532,8 @@ fn bind(source: &str, target: &str, read_only: bool) -> BundleMount {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_program_gets_its_arguments_environment_folder_and_user() {
-    or_skip!();
     let bench = Bench::new("process");
     let mut bundle = bench.bundle(&[]);
     bundle.env.push("WORD=a b".to_owned());
@@ -569,8 +569,8 @@ fn a_program_gets_its_arguments_environment_folder_and_user() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn rights_are_dockers_default() {
-    or_skip!();
     let bench = Bench::new("rights");
     let mut bundle = bench.bundle(&[]);
     let keys = "grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/1/status | tr '\\t' ' '";
@@ -613,8 +613,8 @@ fn rights_are_dockers_default() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn limits_are_in_the_control_groups() {
-    or_skip!();
     let bench = Bench::new("limits");
     let mut bundle = bench.shell("sleep 1000");
     bundle.memory_bytes = Some(64 << 20);
@@ -650,8 +650,8 @@ fn limits_are_in_the_control_groups() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_container_that_eats_its_memory_is_reported_as_such() {
-    or_skip!();
     let bench = Bench::new("oom");
     let mut bundle = bench.shell("exec cat /dev/zero | exec tail -c 200000000 > /dev/null");
     bundle.argv = ["/bin/busybox", "tail", "-c", "200000000", "/dev/zero"].map(String::from).into();
@@ -662,8 +662,8 @@ fn a_container_that_eats_its_memory_is_reported_as_such() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn the_file_systems_are_dockers() {
-    or_skip!();
     let bench = Bench::new("mounts");
     let mut bundle = bench.bundle(&[]);
     let text = bench.output(
@@ -710,8 +710,8 @@ fn the_file_systems_are_dockers() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn no_descriptor_of_ours_reaches_the_program() {
-    or_skip!();
     let bench = Bench::new("fds");
     let mut bundle = bench.bundle(&[]);
     // 0, 1, 2, and the folder that ls reads.
@@ -721,8 +721,8 @@ fn no_descriptor_of_ours_reaches_the_program() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_read_only_root_is_read_only_and_its_mounts_keep_their_mode() {
-    or_skip!();
     let bench = Bench::new("readonly");
     let mut bundle = bench.bundle(&[]);
     bundle.root.read_only = true;
@@ -752,8 +752,8 @@ fn a_read_only_root_is_read_only_and_its_mounts_keep_their_mode() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn volumes_are_made_filled_and_deleted_when_anonymous() {
-    or_skip!();
     let bench = Bench::new("volumes");
     let volume = |name: &str, anonymous| BundleMount {
         kind: MountKind::Volume {
@@ -805,8 +805,8 @@ fn volumes_are_made_filled_and_deleted_when_anonymous() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_volume_without_room_for_the_image_says_so_and_stays_empty() {
-    or_skip!();
     let bench = Bench::new("full");
     fs::write(bench.base.join("image/data/large"), vec![1; 1 << 20]).unwrap();
     let full = bench.base.join("full");
@@ -835,8 +835,8 @@ fn a_volume_without_room_for_the_image_says_so_and_stays_empty() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn secrets_are_files_in_memory_that_nobody_else_sees() {
-    or_skip!();
     let bench = Bench::new("secrets");
     let mut bundle = bench.bundle(&[]);
     bundle.files.push(BundleFile {
@@ -899,8 +899,8 @@ fn tree_contains(dir: &Path, wanted: &[u8]) -> bool {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_start_that_was_cut_off_is_told_from_a_shim_that_ran() {
-    or_skip!();
     let bench = Bench::new("cutoff");
     let cut = bench.shell("exit 0");
     fs::create_dir_all(&cut.dir).unwrap();
@@ -922,8 +922,8 @@ fn a_start_that_was_cut_off_is_told_from_a_shim_that_ran() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn an_agent_that_comes_back_finds_its_containers() {
-    or_skip!();
     let bench = Bench::new("attach");
     let running = bench.shell("exec sleep 1000");
     let started = smol::block_on(bench.spawn(&running).started()).unwrap();
@@ -959,8 +959,8 @@ fn an_agent_that_comes_back_finds_its_containers() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_killed_shim_takes_its_container_with_it() {
-    or_skip!();
     let bench = Bench::new("killed");
     // The program changed its user, which makes the kernel forget to whom it was tied.
     let bundle =
@@ -1010,8 +1010,8 @@ fn kill(process: &Path) {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn twenty_containers_start_at_once() {
-    or_skip!();
     let bench = Bench::new("many");
     let bundles: Vec<_> = (0..20).map(|n| bench.shell(&format!("exit {n}"))).collect();
     let shims: Vec<_> = bundles.iter().map(|b| bench.spawn(b)).collect();
@@ -1026,8 +1026,8 @@ fn twenty_containers_start_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn networks_and_kernel_parameters_are_the_containers_own() {
-    or_skip!();
     let bench = Bench::new("network");
     let mut bundle = bench.bundle(&[]);
     bundle.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
@@ -1051,8 +1051,8 @@ fn networks_and_kernel_parameters_are_the_containers_own() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn an_image_of_many_layers_mounts() {
-    or_skip!();
     let bench = Bench::new("layers");
     let mut bundle = bench.bundle(&[]);
     for number in 0..120 {
@@ -1069,8 +1069,8 @@ fn an_image_of_many_layers_mounts() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn mounts_travel_as_far_as_the_propagation_says() {
-    or_skip!();
     use rustix::mount::{self, MountFlags, MountPropagationFlags, UnmountFlags};
     let bench = Bench::new("travel");
     let place = bench.base.join("place");
@@ -1127,8 +1127,8 @@ fn mounts_travel_as_far_as_the_propagation_says() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_read_only_bind_covers_what_is_mounted_below() {
-    or_skip!();
     use rustix::mount::{self, MountFlags, UnmountFlags};
     let bench = Bench::new("below");
     let place = bench.base.join("place");
@@ -1144,8 +1144,8 @@ fn a_read_only_bind_covers_what_is_mounted_below() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn output_flows_and_does_not_stop_a_container_that_writes_much() {
-    or_skip!();
     let bench = Bench::new("output");
     let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; echo error $i >&2; i=$((i+1)); done";
     assert_eq!(bench.run(&bench.shell(script)).code, 0);
@@ -1163,8 +1163,8 @@ fn output_flows_and_does_not_stop_a_container_that_writes_much() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn removing_a_living_container_ends_it_first() {
-    or_skip!();
     let bench = Bench::new("remove");
     for round in 0..20 {
         let bundle = bench.shell("exec sleep 1000");
@@ -1182,8 +1182,8 @@ fn removing_a_living_container_ends_it_first() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn layers_are_in_use_as_long_as_their_container_lives() {
-    or_skip!();
     let bench = Bench::new("layers");
     let exec_root = bench.base.join("run");
     let bundle = bench.shell("exec sleep 1000");
@@ -1201,7 +1201,6 @@ fn layers_are_in_use_as_long_as_their_container_lives() {
 #[test]
 #[ignore = "prints times; run it by hand"]
 fn times_of_a_short_container() {
-    or_skip!();
     let bench = Bench::new("times");
     let mut times: Vec<[Duration; 3]> = (0..50)
         .map(|_| {
@@ -1228,7 +1227,6 @@ fn times_of_a_short_container() {
 #[test]
 #[ignore = "prints sizes; run it by hand"]
 fn sizes_of_shims() {
-    or_skip!();
     let bench = Bench::new("sizes");
     let bundles: Vec<_> = (0..20).map(|_| bench.shell("exec sleep 1000")).collect();
     let mut shims = Vec::new();

@@ -80,12 +80,7 @@ mod tests {
 
     /// Runs the writer with a fault at the `number`th `call` of that name. Gives how it ended, and whether the
     /// fault came.
-    fn disturbed(
-        root: &Path,
-        call: &str,
-        fault: &str,
-        number: usize,
-    ) -> Option<(ExitStatus, bool)> {
+    fn disturbed(root: &Path, call: &str, fault: &str, number: usize) -> (ExitStatus, bool) {
         let trace = root.with_extension("trace");
         let status = Command::new("strace")
             .args(["-f", "-qq", "-e", "signal=none", "-o"])
@@ -98,10 +93,10 @@ mod tests {
             .args(["--ignored", "--exact", "tests::writer", "--test-threads=1"])
             .env(FOLDER, root)
             .output()
-            .ok()?
+            .unwrap()
             .status;
-        let trace = fs::read_to_string(trace).ok()?;
-        Some((status, trace.contains("INJECTED") || !status.success()))
+        let trace = fs::read_to_string(trace).unwrap();
+        (status, trace.contains("INJECTED") || !status.success())
     }
 
     /// Only calls on these are disturbed, not those of the loader and the test's frame.
@@ -126,20 +121,13 @@ mod tests {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join("seal-cuts").join(name)
     }
 
-    #[expect(clippy::print_stderr, reason = "a test that did not run must say so")]
-    fn skipped(why: &str) {
-        eprintln!("skipped: {why}");
-    }
-
     fn at_each_call(name: &str, fault: &str) {
         let root = folder(name);
         let mut calls = 0;
         for call in CALLS {
             for number in 1..CALLS_MAX {
                 before(&root);
-                let Some((status, came)) = disturbed(&root, call, fault, number) else {
-                    return skipped("there is no strace");
-                };
+                let (status, came) = disturbed(&root, call, fault, number);
                 if !came {
                     assert!(status.success());
                     break;
@@ -152,16 +140,19 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(program = "strace"), ignore = "needs the program strace")]
     fn a_power_cut_at_any_call_leaves_what_was_or_what_is_new() {
         at_each_call("cut", "signal=SIGKILL");
     }
 
     #[test]
+    #[cfg_attr(not(program = "strace"), ignore = "needs the program strace")]
     fn an_io_error_at_any_call_loses_nothing() {
         at_each_call("io", "error=EIO");
     }
 
     #[test]
+    #[cfg_attr(not(program = "strace"), ignore = "needs the program strace")]
     fn a_disk_that_is_full_or_read_only_at_any_call_loses_nothing() {
         at_each_call("full", "error=ENOSPC");
         at_each_call("read-only", "error=EROFS");
@@ -170,12 +161,11 @@ mod tests {
     /// A killed process loses nothing that it has written, but a power cut does: what the kernel
     /// had not been made to write. So the order counts.
     #[test]
+    #[cfg_attr(not(program = "strace"), ignore = "needs the program strace")]
     fn what_is_renamed_was_flushed_and_the_folder_is_flushed_after() {
         let root = folder("order");
         before(&root);
-        if disturbed(&root, "mkdir", "retval=0", CALLS_MAX).is_none() {
-            return skipped("there is no strace");
-        }
+        disturbed(&root, "mkdir", "retval=0", CALLS_MAX);
         let trace = fs::read_to_string(root.with_extension("trace")).unwrap();
         let calls: Vec<&str> = trace
             .lines()
@@ -199,6 +189,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(root), ignore = "needs root")]
     fn a_medium_that_became_read_only_still_opens() {
         let root = folder("remount");
         drop(Command::new("umount").arg(&root).output());
@@ -207,9 +198,7 @@ mod tests {
             let done = Command::new("mount").args(words).arg(&root).output();
             done.is_ok_and(|done| done.status.success())
         };
-        if !mount(&["-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs"]) {
-            return skipped("no right to mount a tmpfs");
-        }
+        assert!(mount(&["-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs"]));
         let outcome = std::panic::catch_unwind(|| {
             let (identities, tasks) = stores(&root);
             identities.save(&with_seed("before")).unwrap();

@@ -55,8 +55,15 @@ impl Failure {
     /// Prints the message to standard error.
     #[expect(clippy::print_stderr, reason = "this is where a command speaks to the person")]
     pub fn report(&self) -> ExitCode {
-        eprintln!("edgeagent: {}", self.message);
+        eprintln!("edgeagent: {}", self.text());
         ExitCode::from(self.code)
+    }
+
+    /// The message, in which a manager, a registry or the command line may be quoted: what could
+    /// steer a terminal becomes `?`.
+    fn text(&self) -> String {
+        let lines: Vec<String> = self.message.split('\n').map(super::plain).collect();
+        lines.join("\n")
     }
 }
 
@@ -107,5 +114,16 @@ impl From<RunError> for Failure {
             | RunError::Tasks(_)
             | RunError::Tls(_) => Self::plain(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_can_not_steer_a_terminal() {
+        let failure = Failure::refused("two lines\nof a \u{1b}[2J manager\r\u{9b}31m");
+        assert_eq!(failure.text(), "two lines\nof a ?[2J manager??31m");
     }
 }

@@ -45,6 +45,23 @@ pub enum Request {
     Leave,
 }
 
+impl Request {
+    /// Reads what a command asks, one line without its end.
+    ///
+    /// # Errors
+    /// With the place of what is wrong and nothing of the line, which may hold a join token.
+    pub fn parse(line: &[u8]) -> io::Result<Self> {
+        serde_json::from_slice(line).map_err(|fault| {
+            let text = format!(
+                "the agent does not understand the request (byte {} of it): a command and the \
+                 agent that runs must be of the same version",
+                fault.column()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })
+    }
+}
+
 /// What the agent answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -62,6 +79,28 @@ pub enum Response {
     /// Answer to [`Request::Tasks`].
     Tasks(Vec<TaskReport>),
 }
+
+impl Response {
+    /// Reads what the agent answers, one line with or without its end.
+    ///
+    /// # Errors
+    /// When it is no answer, or longer than [`ANSWER_MAX_BYTES`].
+    pub fn parse(line: &[u8]) -> io::Result<Self> {
+        let invalid = |text| io::Error::new(io::ErrorKind::InvalidData, text);
+        if ANSWER_MAX_BYTES < line.len() {
+            return Err(invalid(format!("the answer is longer than {ANSWER_MAX_BYTES} bytes")));
+        }
+        serde_json::from_slice(line).map_err(|fault| {
+            invalid(format!(
+                "the answer is not understood: {fault}; a command and the agent that runs must be \
+                 of the same version"
+            ))
+        })
+    }
+}
+
+/// Most bytes of an answer: every task with the longest texts is a quarter of it.
+const ANSWER_MAX_BYTES: usize = 16 << 20;
 
 /// The state of the node, as `edgeagent status --json` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,7 +228,7 @@ pub fn socket_path(exec_root: &Path) -> PathBuf {
 /// # Errors
 /// When an agent is there and does not answer as it should.
 pub fn ask(exec_root: &Path, request: &Request) -> io::Result<Option<Response>> {
-    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 
     let stream = match BlockingStream::connect(socket_path(exec_root)) {
         Ok(stream) => stream,
@@ -212,15 +251,17 @@ pub fn ask(exec_root: &Path, request: &Request) -> io::Result<Option<Response>> 
     serde_json::to_writer(&mut *line, request)?;
     line.push(b'\n');
     (&stream).write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(&stream).read_line(&mut answer).map_err(unanswered)?;
+    let mut answer = Vec::new();
+    // One byte more than may be, so that what is too long is seen.
+    let most = u64::try_from(ANSWER_MAX_BYTES + 1).unwrap_or(u64::MAX);
+    BufReader::new((&stream).take(most)).read_until(b'\n', &mut answer).map_err(unanswered)?;
     if answer.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
             "the agent closed the connection without an answer",
         ));
     }
-    Ok(Some(serde_json::from_str(&answer)?))
+    Response::parse(&answer).map(Some)
 }
 
 /// A timeout comes as *would block*, which tells a person nothing.
@@ -290,14 +331,14 @@ async fn converse(mut stream: UnixStream, questions: &Sender<Question>) -> io::R
         Timer::after(CONTROL_TIMEOUT).await;
         Err(io::ErrorKind::TimedOut.into())
     })
-    .await?;
-    let (answer, answered) = smol::channel::bounded(1);
-    let response = match questions.send(Question { request, answer }).await {
-        Ok(()) => answered.recv().await.ok(),
-        Err(_closed) => None,
+    .await;
+    let response = match request {
+        Ok(request) => answered(request, questions).await,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Response::Failed(error.to_string())
+        }
+        Err(error) => return Err(error),
     };
-    let response =
-        response.unwrap_or_else(|| Response::Failed(String::from("the agent is stopping")));
     let mut line = serde_json::to_vec(&response)?;
     line.push(b'\n');
     future::or(stream.write_all(&line), async {
@@ -307,13 +348,22 @@ async fn converse(mut stream: UnixStream, questions: &Sender<Question>) -> io::R
     .await
 }
 
+async fn answered(request: Request, questions: &Sender<Question>) -> Response {
+    let (answer, answered) = smol::channel::bounded(1);
+    let response = match questions.send(Question { request, answer }).await {
+        Ok(()) => answered.recv().await.ok(),
+        Err(_closed) => None,
+    };
+    response.unwrap_or_else(|| Response::Failed(String::from("the agent is stopping")))
+}
+
 async fn read_request(stream: &mut UnixStream) -> io::Result<Request> {
     let mut line = Zeroizing::new(Vec::with_capacity(CONTROL_REQUEST_MAX_BYTES + 1));
     let mut byte = [0];
     while line.len() <= CONTROL_REQUEST_MAX_BYTES {
         stream.read_exact(&mut byte).await?;
         if byte == *b"\n" {
-            return Ok(serde_json::from_slice(&line)?);
+            return Request::parse(&line);
         }
         line.extend_from_slice(&byte);
     }
@@ -337,8 +387,39 @@ mod tests {
         ] {
             let line = serde_json::to_string(&request).unwrap();
             assert!(line.len() < CONTROL_REQUEST_MAX_BYTES);
-            assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+            assert_eq!(Request::parse(line.as_bytes()).unwrap(), request);
         }
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_without_a_word_of_it() {
+        for line in [
+            r#"{"set-token":"SWMTKN-1-secret"}"#,
+            r#"{"set-token":{"token":"SWMTKN-1-secret","new-root":"SWMTKN-1-secret"}}"#,
+            r#"{"set-token":{"token":"a","SWMTKN-1-secret":0}}"#,
+            r#""SWMTKN-1-secret""#,
+            "SWMTKN-1-secret",
+        ] {
+            let fault = Request::parse(line.as_bytes()).unwrap_err().to_string();
+            assert!(fault.contains("same version") && !fault.contains("secret"), "{fault}");
+        }
+        let fault = Response::parse(&vec![b' '; ANSWER_MAX_BYTES + 1]).unwrap_err().to_string();
+        assert!(fault.contains("longer than"), "{fault}");
+    }
+
+    #[test]
+    fn a_command_that_is_not_understood_gets_an_answer() {
+        use std::io::{Read as _, Write as _};
+
+        let (theirs, ours) = BlockingStream::pair().unwrap();
+        (&theirs).write_all(b"\"dance\"\n").unwrap();
+        let (questions, _asked) = smol::channel::bounded(1);
+        let ours = UnixStream::from(smol::Async::new(ours).unwrap());
+        smol::block_on(converse(ours, &questions)).unwrap();
+        let mut answer = Vec::new();
+        (&theirs).read_to_end(&mut answer).unwrap();
+        let Response::Failed(text) = Response::parse(&answer).unwrap() else { panic!() };
+        assert!(text.contains("does not understand"), "{text}");
     }
 
     #[test]

@@ -427,7 +427,10 @@ pub(super) async fn await_signature(
 }
 
 /// The chain, if this answer is final and belongs to this request.
-fn signed(answer: CertificateAnswer, csr: &[u8]) -> Result<Option<Vec<u8>>, JoinError> {
+///
+/// # Errors
+/// [`JoinError::NotSigned`] when it is final and there is none.
+pub fn signed(answer: CertificateAnswer, csr: &[u8]) -> Result<Option<Vec<u8>>, JoinError> {
     match answer.state {
         IssuanceState::Issued | IssuanceState::Rotate if answer.csr == csr => {
             if answer.chain.is_empty() {

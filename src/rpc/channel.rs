@@ -167,7 +167,7 @@ impl Channel {
         let path = "/docker.swarmkit.v1.NodeCA/NodeCertificateStatus";
         let request = proto::NodeCertificateStatusRequest { node_id: node.as_str().into() };
         let answer = self.ask(path, &request, timeout).await?;
-        Ok(convert::certificate_answer(decode(&answer)?))
+        Ok(convert::certificate_answer(&answer)?)
     }
 
     async fn ask(

@@ -191,16 +191,21 @@ pub struct CertificateAnswer {
     pub role: NodeRole,
 }
 
-pub(super) fn certificate_answer(wire: proto::NodeCertificateStatusResponse) -> CertificateAnswer {
+/// Reads a NodeCertificateStatusResponse.
+///
+/// # Errors
+/// [`MessageError`] when it can not be decoded.
+pub fn certificate_answer(data: &[u8]) -> Result<CertificateAnswer, MessageError> {
+    let wire = proto::NodeCertificateStatusResponse::decode(data)?;
     let state = issuance(wire.status.as_ref());
     let certificate = wire.certificate.unwrap_or_default();
-    CertificateAnswer {
+    Ok(CertificateAnswer {
         state,
         err: text(wire.status.unwrap_or_default().err),
         csr: certificate.csr,
         chain: certificate.certificate,
         role: role(certificate.role),
-    }
+    })
 }
 
 /// Reads a SessionMessage.

@@ -252,13 +252,18 @@ fn status(headers: &HeaderMap) -> Option<Result<(), CallError>> {
         STATUS_DEADLINE => Err(CallError::Deadline),
         number => {
             let message = headers.get("grpc-message").map_or(&b""[..], |text| text.as_bytes());
-            Err(CallError::Status { code: Code::from_number(number), message: decoded(message) })
+            Err(CallError::Status {
+                code: Code::from_number(number),
+                message: status_text(message),
+            })
         }
     })
 }
 
-/// Undoes the percent encoding of `grpc-message`, and makes the text fit for a terminal.
-fn decoded(encoded: &[u8]) -> String {
+/// Undoes the percent encoding of `grpc-message`, and makes the text fit for a terminal: no control
+/// characters, at most [`STATUS_MESSAGE_MAX_BYTES`].
+#[must_use]
+pub fn status_text(encoded: &[u8]) -> String {
     let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let mut bytes = Vec::with_capacity(encoded.len().min(STATUS_MESSAGE_MAX_BYTES));
     let mut rest = encoded;
@@ -276,7 +281,10 @@ fn decoded(encoded: &[u8]) -> String {
             bytes.push(*first);
         }
     }
-    String::from_utf8_lossy(&bytes).replace(char::is_control, " ")
+    let mut text = String::from_utf8_lossy(&bytes).replace(char::is_control, " ");
+    // A byte that is no text became a mark of three.
+    text.truncate(text.floor_char_boundary(STATUS_MESSAGE_MAX_BYTES));
+    text
 }
 
 /// Messages to the manager. Dropping it cancels the call.
@@ -331,11 +339,14 @@ mod tests {
     #[test]
     fn status_texts_are_decoded_and_can_not_steer_a_terminal() {
         assert_eq!(
-            decoded(b"session%20invalid %C3%A4 100% %zz"),
+            status_text(b"session%20invalid %C3%A4 100% %zz"),
             "session invalid \u{e4} 100% %zz"
         );
-        assert_eq!(decoded(b"a%1B[2J%0Ab"), "a [2J b");
-        assert_eq!(decoded(&[b'x'; 5000]).len(), STATUS_MESSAGE_MAX_BYTES);
-        assert_eq!(decoded(b"%"), "%");
+        assert_eq!(status_text(b"a%1B[2J%0Ab"), "a [2J b");
+        assert_eq!(status_text(&[b'x'; 5000]).len(), STATUS_MESSAGE_MAX_BYTES);
+        assert_eq!(status_text(b"%"), "%");
+        for byte in [0xff, 0x01, 0xc3] {
+            assert!(status_text(&[byte; 5000]).len() <= STATUS_MESSAGE_MAX_BYTES, "{byte}");
+        }
     }
 }

@@ -22,9 +22,12 @@ mod tls;
 
 pub use assignments::assignments;
 pub use channel::Channel;
-pub use convert::{CertificateAnswer, MessageError, session_message, subscription};
+pub use convert::{
+    CertificateAnswer, MessageError, certificate_answer, session_message, subscription,
+};
 pub use error::{CallError, Code};
 pub use frame::{FrameError, FrameReader};
+pub use grpc::status_text;
 pub use link::{Link, LinkEvent, Target};
 pub use logs::LogSink;
 pub use tls::{JOIN_NAME, MANAGER_NAME, TlsError, joining, member, unverified};

@@ -33,7 +33,7 @@ struct Cost {
 #[test]
 #[ignore = "make bench"]
 fn pulling_and_unpacking() {
-    let Some(world) = world() else { return };
+    let world = world();
     let docker = dockerd_worker(&world);
     let agent = world.fresh_agent();
     let base = folder().join("pulls");

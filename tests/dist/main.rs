@@ -1,7 +1,6 @@
 //! What ships: the tarball and its installer, the units, and what the agent tells systemd.
 
 #![cfg(test)]
-#![expect(clippy::print_stdout, reason = "what is printed is shown when a test fails")]
 
 mod notify;
 mod recipes;
@@ -56,8 +55,4 @@ fn done(command: &mut Command) -> String {
     let (code, text) = run(command);
     assert_eq!(code, 0, "{command:?}: {text}");
     text
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }

@@ -4,7 +4,7 @@ use std::{fs, thread, time::Duration};
 
 use serde_json::Value;
 
-use crate::machine::{Agent, Lab, folder, is_root, wait_for};
+use crate::machine::{Agent, Lab, folder, wait_for};
 
 /// Long enough for a busy machine, and for the agent's longest pause.
 const SOON: Duration = Duration::from_secs(40);
@@ -28,10 +28,8 @@ fn outlive(validity: Duration) {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn an_expired_node_keeps_its_tasks_and_joins_anew_once_a_day() {
-    if !is_root() {
-        return;
-    }
     let validity = Duration::from_secs(8);
     let lab = Lab::start("expiry", &["--heartbeat", "1s", "--cert-validity", "8s"]);
     let mut agent = Agent::member("edge-expiry", &lab);
@@ -88,10 +86,8 @@ fn an_expired_node_keeps_its_tasks_and_joins_anew_once_a_day() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_removed_node_stops_its_tasks_and_never_joins_again() {
-    if !is_root() {
-        return;
-    }
     let validity = Duration::from_secs(8);
     let lab = Lab::start("removal", &["--heartbeat", "1s", "--cert-validity", "8s"]);
     let mut agent = Agent::member("edge-removal", &lab);
@@ -201,10 +197,8 @@ fn a_root_that_nothing_leads_to_is_held_off_with_an_alarm() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_new_join_token_comes_as_a_secret() {
-    if !is_root() {
-        return;
-    }
     let validity = Duration::from_secs(8);
     let lab = Lab::start("token", &["--heartbeat", "1s", "--cert-validity", "8s"]);
     let mut agent = Agent::member("edge-token", &lab);

@@ -38,15 +38,6 @@ pub(crate) fn folder() -> PathBuf {
     dir
 }
 
-/// Whether containers can be run here; says so when not.
-pub(crate) fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("skipped: containers need root");
-    }
-    root
-}
-
 /// The lab's program, built on demand.
 pub(crate) fn lab_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();

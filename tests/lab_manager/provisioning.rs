@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::machine::{Agent, Lab, capture, is_root, wait_for};
+use crate::machine::{Agent, Lab, capture, wait_for};
 
 const SOON: Duration = Duration::from_secs(30);
 const ISSUE: &str = "NodeCA/IssueNodeCertificate";
@@ -115,10 +115,8 @@ fn a_file_that_can_not_be_removed_is_used_once_per_identity() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_read_only_medium_counts_as_one_that_can_not_be_removed() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::start("prov-boot", &["--heartbeat", "1s"]);
     let mut agent = Agent::new("edge-prov-boot");
     let medium = agent.data_root().with_file_name("boot");
@@ -201,10 +199,8 @@ fn a_bad_file_is_named_in_status_and_a_good_one_is_found_after_a_join() {
 /// and starts it again. Either the file or the identity is there at each point, and one identity
 /// never becomes two.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_provisioning_file_survives_a_kill_at_every_step() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::start("prov-cut", &["--heartbeat", "1s"]);
     // strace counts each call on its own.
     let points: Vec<usize> = ["write", "fsync", "rename", "unlink"]

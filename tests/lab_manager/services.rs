@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use crate::machine::{Agent, Lab, is_root, wait_for};
+use crate::machine::{Agent, Lab, wait_for};
 
 /// Long enough for a busy machine, and for the agent's longest pause of 8 s.
 const SOON: Duration = Duration::from_secs(30);
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn edgeagent_joins_and_services_run_scale_update_log_and_end() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::start("services", &["--heartbeat", "1s"]);
     let agent = Agent::member("edge-services", &lab);
     agent.load_image();
@@ -44,10 +42,8 @@ fn edgeagent_joins_and_services_run_scale_update_log_and_end() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_drained_node_loses_its_tasks_and_an_active_one_gets_global_ones() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::start("drain", &["--heartbeat", "1s"]);
     let agent = Agent::member("edge-drain", &lab);
     agent.load_image();
@@ -73,10 +69,8 @@ fn a_drained_node_loses_its_tasks_and_an_active_one_gets_global_ones() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_lab_that_restarts_keeps_nodes_and_services() {
-    if !is_root() {
-        return;
-    }
     let mut lab = Lab::start("restart", &["--heartbeat", "1s"]);
     let agent = Agent::member("edge-restart", &lab);
     agent.load_image();

@@ -17,7 +17,7 @@ use edgeagent::{
 };
 
 use crate::{
-    machine::{Agent, Done, JOINED, Lab, capture, is_root, lab_program, prefix, wait_for},
+    machine::{Agent, Done, JOINED, Lab, capture, lab_program, prefix, wait_for},
     wire::Wire,
 };
 
@@ -103,10 +103,8 @@ fn listening(wire: &Wire) -> Vec<String> {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn s01_a_worker_never_listens_in_any_state() {
-    if !is_root() {
-        return;
-    }
     let wire = Wire::new("s01");
     let bind = format!("{}:0", wire.manager());
     let validity = Duration::from_secs(8);
@@ -170,10 +168,8 @@ fn s01_a_worker_never_listens_in_any_state() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn s02_without_a_token_nothing_is_sent() {
-    if !is_root() {
-        return;
-    }
     let wire = Wire::new("s02");
     let agent = Agent::inside("edge-s02", &wire);
     let before = wire.packets();
@@ -248,10 +244,8 @@ fn s03_a_rejected_node_is_not_anew() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn s03b_a_node_that_joins_drained_starts_nothing_before_it_is_activated() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::start("s03b", &["--heartbeat", "1s"]);
     let mut agent = Agent::new("edge-s03b");
     agent.cli(&["join", "--token", &lab.token(), "--availability", "drain", &lab.addr]).ok();
@@ -373,10 +367,8 @@ fn s08_the_wrong_part_of_a_token_is_named() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn s09_whoever_is_not_reached_is_told_with_the_reason() {
-    if !is_root() {
-        return;
-    }
     let wire = Wire::new("s09");
     let lab = Lab::start_in(Some(&wire.there), "10.83.0.1:2377", "s09", &["--heartbeat", "1s"]);
     let agent = Agent::inside("edge-s09", &wire);

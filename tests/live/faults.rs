@@ -13,8 +13,9 @@ const SOON: Duration = Duration::from_secs(40);
 const LONG: Duration = Duration::from_secs(90);
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_killed_agent_finds_its_tasks_again() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.agent();
     let service = polite(&world, agent.name(), "survivor", &["--replicas", "3"]);
     let before = service.await_running(3, SOON);
@@ -36,8 +37,9 @@ fn a_killed_agent_finds_its_tasks_again() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn ten_kills_during_a_scale_up_lose_and_double_nothing() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.agent();
     let service = polite(&world, agent.name(), "killed", &["--replicas", "0"]);
     service.scale(20);
@@ -71,8 +73,9 @@ fn ten_kills_during_a_scale_up_lose_and_double_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn an_exit_while_the_agent_was_away_is_reported_with_its_code() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.agent();
     let gate = agent.dir.join("gate");
     fs::create_dir_all(&gate).unwrap();
@@ -105,8 +108,9 @@ fn an_exit_while_the_agent_was_away_is_reported_with_its_code() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn an_upgrade_keeps_the_tasks() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.agent();
     let service = polite(&world, agent.name(), "upgraded", &["--replicas", "2"]);
     service.await_running(2, SOON);
@@ -126,8 +130,9 @@ fn an_upgrade_keeps_the_tasks() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_manager_that_restarts_finds_the_node_and_its_tasks_as_they_were() {
-    let Some(mut world) = world() else { return };
+    let mut world = world();
     let agent = world.agent();
     let service = polite(&world, agent.name(), "steady", &["--replicas", "2"]);
     service.await_running(2, SOON);
@@ -145,8 +150,9 @@ fn a_manager_that_restarts_finds_the_node_and_its_tasks_as_they_were() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_short_cut_of_the_link_changes_nothing() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = polite(&world, agent.name(), "short-cut", &["--replicas", "2"]);
     service.await_running(2, SOON);
@@ -163,7 +169,7 @@ fn a_short_cut_of_the_link_changes_nothing() {
 #[test]
 fn a_link_cut_for_half_a_minute_ends_with_the_wished_number_of_tasks() {
     // Managers replace the tasks of a node that they hold for down (behaviour.md 7.8): restarts are theirs.
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = polite(&world, agent.name(), "cut", &["--replicas", "3"]);
     service.await_running(3, SOON);
@@ -179,8 +185,9 @@ fn a_link_cut_for_half_a_minute_ends_with_the_wished_number_of_tasks() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn three_managers_may_lose_their_leader() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut first = world.engine("m1", false);
     first.init_swarm();
     let others = ["m2", "m3"].map(|name| world.engine(name, false));
@@ -221,8 +228,9 @@ fn three_managers_may_lose_their_leader() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_removed_node_stops_its_tasks_and_says_so() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.agent();
     let service = polite(&world, agent.name(), "orphan", &["--replicas", "2"]);
     service.await_running(2, SOON);
@@ -242,8 +250,9 @@ fn a_removed_node_stops_its_tasks_and_says_so() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_promoted_node_stays_a_worker_and_says_so() {
-    let Some(world) = world() else { return };
+    let world = world();
     let manager = world.engine("promoter", false);
     manager.init_swarm();
     manager.docker(&["node", "update", "--availability", "drain", "promoter"]);
@@ -267,8 +276,9 @@ fn a_promoted_node_stays_a_worker_and_says_so() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn two_nodes_never_share_an_identity_by_joining() {
-    let Some(world) = world() else { return };
+    let world = world();
     let a = world.agent();
     let b = world.agent();
     let (a, b) = (a.json(&["status"])["node_id"].clone(), b.json(&["status"])["node_id"].clone());
@@ -276,8 +286,9 @@ fn two_nodes_never_share_an_identity_by_joining() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn an_agent_without_its_manager_waits_and_comes_back() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut manager = world.engine("absent", false);
     manager.init_swarm();
     let mut agent = world.fresh_agent();

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::fixture::{Service, world};
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_stock_worker_runs_a_service() {
-    let Some(world) = world() else { return };
+    let world = world();
     let _worker = world.docker_worker("w1");
     world.manager.await_node("w1", "ready", Duration::from_secs(20));
 

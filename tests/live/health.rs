@@ -24,8 +24,9 @@ fn probed<'a>(script: &'a str, retries: &'a str) -> Vec<&'a str> {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_task_is_starting_until_it_is_healthy_and_an_agent_that_comes_back_goes_on() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.agent();
     let node = agent.name().to_owned();
     let script = format!("until [ -e /tmp/ok ]; do sleep 0.05; done; {STUBBORN}");
@@ -70,8 +71,9 @@ fn a_task_is_starting_until_it_is_healthy_and_an_agent_that_comes_back_goes_on()
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn an_update_waits_for_health_and_goes_back_when_it_does_not_come() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let mut words = vec![
         "--replicas",
@@ -108,8 +110,9 @@ fn an_update_waits_for_health_and_goes_back_when_it_does_not_come() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn dockerd_says_the_same_of_the_sick() {
-    let Some(world) = world() else { return };
+    let world = world();
     let docker = world.docker_worker("doctor");
     world.manager.await_node("doctor", "ready", SOON);
     let agent = world.agent();

@@ -26,8 +26,9 @@ fn node_count(manager: &Engine) -> usize {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_node_that_joined_is_ready_and_describes_itself() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let node = world.manager.node(agent.name()).unwrap();
     assert_eq!(node["Spec"]["Role"], "worker");
@@ -71,8 +72,9 @@ fn a_node_that_joined_is_ready_and_describes_itself() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_running_agent_picks_the_identity_up_at_once() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.fresh_agent();
     agent.start();
     wait_until("the agent to wait for a join", SOON, || agent.state() == "not-joined");
@@ -82,8 +84,9 @@ fn a_running_agent_picks_the_identity_up_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn joining_twice_says_so_and_another_swarm_is_refused() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let nodes = node_count(&world.manager);
     let again = join_world(&world, &agent, &world.manager.token("worker"));
@@ -101,8 +104,9 @@ fn joining_twice_says_so_and_another_swarm_is_refused() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_token_may_come_from_a_file_and_a_dead_address_is_passed_over() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.fresh_agent();
     let file = agent.dir.join("token");
     fs::write(&file, format!("{}\n", world.manager.token("worker"))).unwrap();
@@ -115,8 +119,9 @@ fn a_token_may_come_from_a_file_and_a_dead_address_is_passed_over() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn availability_is_passed_on() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.fresh_agent();
     let addr = world.manager.addr();
     agent
@@ -128,8 +133,9 @@ fn availability_is_passed_on() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_wrong_secret_is_told_at_once() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.fresh_agent();
     let nodes = node_count(&world.manager);
     let done = join_world(&world, &agent, &bent(&world.manager.token("worker"), 0));
@@ -141,8 +147,9 @@ fn a_wrong_secret_is_told_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_wrong_digest_shows_both_and_sends_nothing_secret() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.fresh_agent();
     let token = world.manager.token("worker");
     let done = join_world(&world, &agent, &bent(&token, 30));
@@ -160,8 +167,9 @@ fn a_wrong_digest_shows_both_and_sends_nothing_secret() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_malformed_token_is_a_usage_error() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.fresh_agent();
     for bad in ["hello", "SWMTKN-1-abc-def", "SWMTKN-9-x-y", ""] {
         let done = join_world(&world, &agent, bad);
@@ -175,8 +183,9 @@ fn a_malformed_token_is_a_usage_error() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn whoever_is_no_manager_is_named() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.fresh_agent();
     let token = world.manager.token("worker");
     let closed = format!("{}:9", world.manager.host.ip);
@@ -196,8 +205,9 @@ fn whoever_is_no_manager_is_named() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_bad_configuration_names_the_key() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.fresh_agent();
     let good: Value = serde_json::from_slice(&fs::read(agent.config()).unwrap()).unwrap();
     for (key, value) in [
@@ -224,8 +234,9 @@ fn a_bad_configuration_names_the_key() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn words_that_mean_nothing_are_usage_errors() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.fresh_agent();
     for words in
         [&["no-such-command"][..], &["join"], &["join", "--token", "x"], &["--no-such-flag"]]
@@ -237,8 +248,9 @@ fn words_that_mean_nothing_are_usage_errors() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_damaged_sealed_file_is_refused_and_kept() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.agent();
     agent.stop(Signal::TERM);
     let slots: Vec<_> = ["identity.a", "identity.b"]
@@ -262,8 +274,9 @@ fn a_damaged_sealed_file_is_refused_and_kept() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_full_disk_stops_a_join_cleanly() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.fresh_agent();
     let data = agent.data_root();
     fs::create_dir_all(&data).unwrap();
@@ -284,8 +297,9 @@ fn a_full_disk_stops_a_join_cleanly() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn leaving_forgets_the_swarm_and_joining_again_works() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.agent();
     let id = world.manager.node(agent.name()).unwrap()["ID"].clone();
     agent.cli(&["leave"]).ok();
@@ -301,8 +315,9 @@ fn leaving_forgets_the_swarm_and_joining_again_works() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn everybody_who_asks_to_leave_is_told_when_it_is_done() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     // It ignores its stop signal, so that leaving takes a while.
     let service = Service::create(
@@ -329,8 +344,9 @@ fn everybody_who_asks_to_leave_is_told_when_it_is_done() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn nobody_leaves_behind_the_back_of_an_agent_that_is_starting() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.agent();
     agent.stop(Signal::KILL);
     // A starting agent has the lock before it answers on its socket.
@@ -348,8 +364,9 @@ fn nobody_leaves_behind_the_back_of_an_agent_that_is_starting() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn nothing_secret_is_on_disk_in_the_clear() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let secret = world.manager.token("worker");
     let secret = secret.rsplit('-').next().unwrap();

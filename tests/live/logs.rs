@@ -7,8 +7,9 @@ use crate::fixture::{Daemon, Service, wait_ok, wait_until, world};
 const SOON: Duration = Duration::from_secs(30);
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn docker_service_logs_shows_what_was_written() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let gate = agent.dir.join("gate");
     fs::create_dir_all(&gate).unwrap();
@@ -46,8 +47,9 @@ fn docker_service_logs_shows_what_was_written() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn all_lines_arrive_in_order() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = Service::create(
         &world.manager,
@@ -73,8 +75,9 @@ fn all_lines_arrive_in_order() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn the_node_shows_its_own_logs_and_tasks() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = Service::create(
         &world.manager,
@@ -117,8 +120,9 @@ fn the_node_shows_its_own_logs_and_tasks() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn whoever_follows_does_not_keep_the_logs_of_removed_tasks_open() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = Service::create(
         &world.manager,

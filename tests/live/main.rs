@@ -1,6 +1,6 @@
 //! edgeagent as a worker of real dockerd managers, driven with the `docker` command.
 //!
-//! Needs root and the packages of `tests/install-packages`; without root every test says so and passes.
+//! Needs root and the packages of `tests/install-packages`; without root or dockerd every test is ignored.
 //! The tests share one manager and take turns.
 //!
 //! | variable | meaning |

@@ -178,8 +178,9 @@ fn ports(world: &World, task: &TaskView) -> Value {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn published_ports_lead_from_everywhere_to_the_container() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let outside = world.switch.host("out1");
     let publish = [
@@ -275,8 +276,9 @@ fn run_on(host: &Host, words: &[&str]) -> String {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_port_that_is_taken_is_told_before_the_start() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let taken = inside(&of(&agent.host), || TcpListener::bind(("0.0.0.0", 8080)).unwrap());
     let image = world.images.busybox.as_str();
@@ -321,8 +323,9 @@ fn a_port_that_is_taken_is_told_before_the_start() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn connections_survive_the_agent_and_nothing_survives_the_death_of_all() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.agent();
     let outside = world.switch.host("out2");
     let publish = ["--publish", "mode=host,target=80,published=8080"];
@@ -368,8 +371,9 @@ fn connections_survive_the_agent_and_nothing_survives_the_death_of_all() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_dockerd_on_the_same_host_keeps_its_network_and_leaves_us_ours() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.fresh_agent();
     let outside = world.switch.host("out3");
     // Then dockerd switches it on, and lets nothing through that it does not know.
@@ -479,8 +483,9 @@ impl Drop for Beside {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn the_bridge_is_as_the_configuration_says() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.fresh_agent();
     let outside = world.switch.host("out4");
     let mut config: Value = serde_json::from_slice(&fs::read(agent.config()).unwrap()).unwrap();

@@ -34,8 +34,9 @@ fn with_env(service: &Service<'_>, wanted: &str) -> usize {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn twenty_tasks_come_and_go_and_leave_nothing() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = polite(&world, agent.name(), "twenty", &["--replicas", "1"]);
     service.await_running(1, SOON);
@@ -55,8 +56,9 @@ fn twenty_tasks_come_and_go_and_leave_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn an_update_rolls_and_is_rolled_back() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = polite(
         &world,
@@ -95,8 +97,9 @@ fn an_update_rolls_and_is_rolled_back() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn an_update_that_fails_is_rolled_back_by_the_manager() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = polite(
         &world,
@@ -121,8 +124,9 @@ fn an_update_that_fails_is_rolled_back_by_the_manager() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_start_first_update_overlaps() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = polite(
         &world,
@@ -139,8 +143,9 @@ fn a_start_first_update_overlaps() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_drained_node_gets_rid_of_its_tasks_and_takes_them_back() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = polite(&world, agent.name(), "drained", &["--replicas", "2"]);
     service.await_containers(2, SOON);
@@ -152,8 +157,9 @@ fn a_drained_node_gets_rid_of_its_tasks_and_takes_them_back() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_paused_node_keeps_its_tasks_and_gets_no_new_ones() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = polite(&world, agent.name(), "paused", &["--replicas", "1"]);
     let before = service.await_containers(1, SOON);
@@ -172,8 +178,9 @@ fn a_paused_node_keeps_its_tasks_and_gets_no_new_ones() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn services_stay_on_such_nodes_or_off_them() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let label = concat!("engine.labels.io.edgeagent==", env!("CARGO_PKG_VERSION"));
     let on = polite(&world, agent.name(), "on", &["--constraint", label]);
@@ -186,8 +193,9 @@ fn services_stay_on_such_nodes_or_off_them() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_global_service_runs_once_here() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = polite(&world, agent.name(), "global", &["--mode", "global"]);
     service.await_running(1, SOON);
@@ -195,8 +203,9 @@ fn a_global_service_runs_once_here() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_job_runs_to_completion() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = Service::create(
         &world.manager,
@@ -234,7 +243,7 @@ fn a_job_runs_to_completion() {
 #[test]
 fn a_task_waits_for_its_turn_at_ready() {
     // The replacement of a failed task is prepared at once and started after the delay of the service.
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = Service::create(
         &world.manager,

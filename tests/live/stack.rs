@@ -292,7 +292,7 @@ fn sql(pid: i64, words: &str) -> String {
 #[test]
 #[ignore = "makes four images and takes minutes: make test-long runs it"]
 fn a_stack_of_real_software_is_deployed_updated_killed_and_removed() {
-    let Some(world) = world() else { return };
+    let world = world();
     build(&world);
     let outside = world.switch.host("out5");
     let mut stack = Stack { world: &world, agent: world.agent() };

@@ -50,7 +50,7 @@ fn layers(data: &Path) -> Vec<PathBuf> {
 #[test]
 #[ignore = "two minutes: make test-long"]
 fn a_small_disk_holds_what_tasks_need_and_the_agent_keeps_it_so() {
-    let Some(world) = world() else { return };
+    let world = world();
     let dir = folder().join("store");
     let big = image(&world, &dir, "big", 20 << 20);
     let idle = image(&world, &dir, "idle", 22 << 20);

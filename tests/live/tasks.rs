@@ -19,8 +19,9 @@ fn ended(world: &World, node: &str, name: &str, state: &str, words: &[&str]) -> 
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn exit_codes_become_states() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let image = world.images.busybox.as_str();
     let task = ended(&world, agent.name(), "exit0", "complete", &[image, "true"]);
@@ -41,8 +42,9 @@ fn exit_codes_become_states() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_task_that_cannot_start_says_why() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let images = &world.images;
     let task =
@@ -74,8 +76,9 @@ fn a_task_that_cannot_start_says_why() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_full_disk_rejects_the_task_and_leaves_nothing_half_done() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut agent = world.fresh_agent();
     let data = agent.data_root();
     fs::create_dir_all(&data).unwrap();
@@ -99,8 +102,9 @@ fn a_full_disk_rejects_the_task_and_leaves_nothing_half_done() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn what_is_not_done_yet_is_rejected_with_a_reason() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let image = world.images.busybox.as_str();
     let nfs = "type=volume,source=shared,target=/v,volume-driver=local,volume-opt=type=nfs,\
@@ -142,8 +146,9 @@ const INSIDE: &str = r#"
     "#;
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_container_sees_what_its_service_says() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let manager = &world.manager;
     let bind = agent.dir.join("bind");
@@ -266,8 +271,9 @@ fn limit(pid: u32, controller: &str, v1: &str, v2: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn stopping_uses_the_signal_and_the_grace_of_the_service() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let image = world.images.busybox.as_str();
     let polite = Service::create(
@@ -318,8 +324,9 @@ fn stopping_uses_the_signal_and_the_grace_of_the_service() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_task_is_not_restarted_when_its_service_says_so() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = Service::create(
         &world.manager,
@@ -350,8 +357,9 @@ fn a_task_is_not_restarted_when_its_service_says_so() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn finished_tasks_are_kept_until_they_are_removed_and_then_leave_nothing() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let service = Service::create(
         &world.manager,
@@ -385,8 +393,9 @@ fn finished_tasks_are_kept_until_they_are_removed_and_then_leave_nothing() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn an_image_may_be_named_by_tag() {
-    let Some(world) = world() else { return };
+    let world = world();
     let agent = world.agent();
     let task = ended(&world, agent.name(), "tagged", "complete", &[&world.images.tag, "true"]);
     assert_eq!(task.exit_code, 0);

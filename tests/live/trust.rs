@@ -12,8 +12,9 @@ use crate::{
 const SOON: Duration = Duration::from_secs(40);
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_root_rotation_finishes_and_tasks_go_on() {
-    let Some(world) = world() else { return };
+    let world = world();
     let manager = world.engine("rotator", false);
     manager.init_swarm();
     manager.docker(&["node", "update", "--availability", "drain", "rotator"]);
@@ -60,8 +61,9 @@ fn a_root_rotation_finishes_and_tasks_go_on() {
 }
 
 #[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
 fn a_short_lived_certificate_is_shown_and_taken_at_its_word() {
-    let Some(world) = world() else { return };
+    let world = world();
     let mut manager = world.engine("hourly", false);
     manager.init_swarm();
     manager.docker(&["swarm", "update", "--cert-expiry", "1h"]);

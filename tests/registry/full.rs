@@ -16,6 +16,7 @@ const MB: usize = 1_000_000;
 
 /// The disk is a small one of the test's own.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_full_disk_is_said_and_the_pull_goes_on_when_there_is_room() {
     if !alone("full::a_full_disk_is_said_and_the_pull_goes_on_when_there_is_room") {
         return;

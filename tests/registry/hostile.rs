@@ -16,7 +16,7 @@ use edgeagent::{
 
 use crate::{
     server::{Asked, Server, Wire},
-    support::{Image, Scratch, assert_failed, assert_here, finish, is_root, pull, start},
+    support::{Image, Scratch, assert_failed, assert_here, finish, pull, start},
 };
 
 const MB: usize = 1_000_000;
@@ -105,10 +105,8 @@ fn a_bad_answer_fails_the_pull_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_layer_of_another_length_is_refused_before_it_comes() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("length");
     let image = Arc::new(Image::new(&[MB]));
     for wrong in [image.layers[0].len() - 1, image.layers[0].len() + 1] {
@@ -144,10 +142,8 @@ fn a_layer_of_another_length_is_refused_before_it_comes() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn credentials_stay_with_their_registry() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("astray");
     let mut image = Image::new(&[MB]);
     // What another host gets to see: a layer that the registry redirects to.
@@ -192,10 +188,8 @@ fn credentials_stay_with_their_registry() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_token_that_expires_within_a_pull_is_renewed() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("token");
     let image = Arc::new(Image::new(&[MB, MB]));
     let uses = Arc::new(AtomicUsize::new(0));
@@ -247,9 +241,6 @@ fn challenge(_asked: &Asked) -> String {
 #[test]
 #[ignore = "a minute: make test-long"]
 fn a_registry_that_takes_for_ever_is_given_up_or_asked_again() {
-    if !is_root() {
-        return;
-    }
     let image = Arc::new(Image::new(&[MB]));
     let slow = |kind: &'static str, image: &Arc<Image>| {
         let (image, first) = (Arc::clone(image), AtomicUsize::new(0));
@@ -297,10 +288,8 @@ fn a_registry_that_takes_for_ever_is_given_up_or_asked_again() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn an_overloaded_registry_is_asked_again() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("busy");
     let image = Image::new(&[1000]);
     let count = AtomicUsize::new(0);

@@ -15,7 +15,7 @@ use edgeagent::{
 
 use crate::{
     server::{Asked, Server, Wire},
-    support::{Image, Scratch, assert_failed, assert_here, finish, is_root, start},
+    support::{Image, Scratch, assert_failed, assert_here, finish, start},
 };
 
 /// base64url of `{"username":"user","password":"secret"}` and of `{"identitytoken":"secret"}`.
@@ -90,10 +90,8 @@ fn only_the_registry_itself_may_ask_for_a_login() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_signed_address_that_expired_is_asked_for_again() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("signed");
     let image = Arc::new(Image::new(&[1000]));
     let store = {
@@ -123,10 +121,8 @@ fn a_signed_address_that_expired_is_asked_for_again() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn relative_addresses_are_followed() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("relative");
     let image = Arc::new(Image::new(&[1000]));
     for to in ["?sig=1", "../blobs/signed", "./signed/../signed", "signed"] {
@@ -148,10 +144,8 @@ fn relative_addresses_are_followed() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn of_several_challenges_the_one_that_can_be_met_is_taken() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("challenges");
     let image = Image::new(&[1000]);
     let server = tokens(&image);
@@ -173,10 +167,8 @@ fn of_several_challenges_the_one_that_can_be_met_is_taken() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn token_servers_differ() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("tokens");
     let image = Image::new(&[1000]);
     let no_post: fn(&Asked, &mut Wire<'_>) -> bool = |asked, wire| {
@@ -212,10 +204,8 @@ fn token_servers_differ() {
 
 /// A token that is good for the manifest only is followed by one for what the registry asks for.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_wider_scope_is_asked_for() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("scope");
     let image = Image::new(&[1000]);
     let server = Server::start(&image, |asked, wire| {
@@ -239,10 +229,8 @@ fn a_wider_scope_is_asked_for() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_part_that_is_not_to_be_had_is_fetched_from_the_beginning() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("parts");
     let image = Arc::new(Image::new(&[1_000_000]));
     let content = Arc::clone(&image);
@@ -264,10 +252,8 @@ fn a_part_that_is_not_to_be_had_is_fetched_from_the_beginning() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_registry_is_left_alone_for_as_long_as_it_says() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("later");
     let image = Image::new(&[1000]);
     let count = AtomicUsize::new(0);

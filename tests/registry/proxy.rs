@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     server::Server,
-    support::{Image, Scratch, is_root, program},
+    support::{Image, Scratch, program},
 };
 
 /// Makes tunnels for who says the right word, for ever. Returns its address and what it is asked.
@@ -53,10 +53,8 @@ fn tunnel(mut client: &TcpStream, tell: &mpsc::Sender<String>) {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_proxy_of_the_environment_is_gone_through() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("proxy");
     let config = scratch.path("agent.json");
     let text =

@@ -120,6 +120,7 @@ fn certificate(scratch: &Scratch, name: &str, names: &str) -> (PathBuf, String) 
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_registry_with_its_own_ca_and_passwords() {
     if !alone("real::a_registry_with_its_own_ca_and_passwords") {
         return;
@@ -167,6 +168,7 @@ fn a_registry_with_its_own_ca_and_passwords() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_registry_with_a_token_server() {
     if !alone("real::a_registry_with_a_token_server") {
         return;
@@ -239,6 +241,7 @@ fn a_registry_with_a_token_server() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn mirrors_go_before_docker_hub() {
     if !alone("real::mirrors_go_before_docker_hub") {
         return;

@@ -19,18 +19,16 @@ use edgeagent::{
 use crate::{
     server::Server,
     support::{
-        Image, Scratch, assert_failed, assert_here, finish, is_root, partial_bytes, partials,
-        program, pull, start,
+        Image, Scratch, assert_failed, assert_here, finish, partial_bytes, partials, program, pull,
+        start,
     },
 };
 
 const MB: usize = 1_000_000;
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_layer_goes_on_at_the_byte_where_it_broke() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("cut");
     let image = Arc::new(Image::new(&[MB]));
     let size = image.layers[0].len();
@@ -62,10 +60,8 @@ fn a_layer_goes_on_at_the_byte_where_it_broke() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_killed_fetch_is_gone_on_with_by_the_next_one() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("kill");
     let image = Arc::new(Image::new(&[4 * MB, 2 * MB]));
     let server = {
@@ -98,10 +94,8 @@ fn a_killed_fetch_is_gone_on_with_by_the_next_one() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn what_is_left_of_a_power_cut_is_used_as_far_as_it_is_right() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("power");
     let image = Image::new(&[MB]);
     let layer = &image.layers[0];
@@ -130,10 +124,8 @@ fn what_is_left_of_a_power_cut_is_used_as_far_as_it_is_right() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_registry_without_ranges_or_with_wrong_ones_is_made_do_with() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("ranges");
     let image = Arc::new(Image::new(&[MB]));
     for kind in ["none", "header", "content"] {
@@ -177,10 +169,8 @@ fn a_registry_without_ranges_or_with_wrong_ones_is_made_do_with() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn wrong_content_is_not_kept_and_asked_for_once() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("wrong");
     let image = Arc::new(Image::new(&[MB]));
     let server = {
@@ -206,10 +196,8 @@ fn wrong_content_is_not_kept_and_asked_for_once() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn layers_come_side_by_side_and_at_the_rate_that_is_allowed() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("side");
     let image = Arc::new(Image::new(&[MB, MB, MB]));
     for (at_once, most) in [(1, 1), (2, 2), (3, 3)] {
@@ -243,10 +231,8 @@ fn layers_come_side_by_side_and_at_the_rate_that_is_allowed() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_person_sees_how_far_a_pull_is() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("bar");
     let image = Image::new(&[2 * MB]);
     let server = Server::good(&image);

@@ -37,14 +37,6 @@ impl Drop for Scratch {
     }
 }
 
-pub(crate) fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("skipped: unpacking and namespaces need root");
-    }
-    root
-}
-
 pub(crate) fn run(program: &str, args: &[&str]) -> Vec<u8> {
     let output = Command::new(program).args(args).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
@@ -62,19 +54,17 @@ pub(crate) fn alone(test: &str) -> bool {
         }
         return true;
     }
-    if is_root() {
-        let output = Command::new("unshare")
-            .args(["--net", "--mount", "--"])
-            .arg(env::current_exe().unwrap())
-            .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"])
-            .env("EA_ALONE", "1")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        println!("{text}");
-        assert!(output.status.success() && text.contains("1 passed"), "the inner run failed");
-    }
+    let output = Command::new("unshare")
+        .args(["--net", "--mount", "--"])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"])
+        .env("EA_ALONE", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    println!("{text}");
+    assert!(output.status.success() && text.contains("1 passed"), "the inner run failed");
     false
 }
 

@@ -19,17 +19,6 @@ use edgeagent::{
 /// Docker's default capabilities.
 pub(crate) const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
 
-/// Ends a test with a plain message when it can not run here.
-macro_rules! or_skip {
-    () => {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: containers need root");
-            return;
-        }
-    };
-}
-pub(crate) use or_skip;
-
 /// Waits for a condition, with a bound.
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let begin = Instant::now();

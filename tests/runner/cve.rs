@@ -15,7 +15,7 @@ use edgeagent::{
 };
 
 use crate::{
-    bench::{Bench, DEFAULT_CAPABILITIES, check, or_skip, until},
+    bench::{Bench, DEFAULT_CAPABILITIES, check, until},
     bind,
 };
 
@@ -38,8 +38,8 @@ fn written(bench: &Bench, name: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn cve_2019_5736_our_program_can_not_be_overwritten() {
-    or_skip!();
     let mut bench = Bench::new("overwrite");
     let root = bench.base.join("exec");
     let program = shim::Program::protect(&root).unwrap();
@@ -101,8 +101,8 @@ fn counted(bench: &Bench, file: &str, above: u32) {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn cve_2016_9962_nobody_inside_looks_into_a_process_that_enters() {
-    or_skip!();
     let bench = Bench::new("enter");
     // Looks for descriptors of others that lead out of the container, as fast as it can.
     let mut bundle = bench.shell(
@@ -123,8 +123,8 @@ fn cve_2016_9962_nobody_inside_looks_into_a_process_that_enters() {
 /// Who has `CAP_SYS_PTRACE` may look into whatever it sees: so it sees no process that has more
 /// rights than itself, or that holds anything of the host's, nor one before its filter.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn cve_2016_9962_who_may_trace_sees_nobody_with_more_rights() {
-    or_skip!();
     const SYS_PTRACE: u64 = 1 << 19;
     let bench = Bench::new("tracer");
     let capabilities = DEFAULT_CAPABILITIES | SYS_PTRACE;
@@ -173,8 +173,8 @@ fn cve_2016_9962_who_may_trace_sees_nobody_with_more_rights() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn cve_2019_16884_and_2019_19921_and_2023_27561_nothing_replaces_proc() {
-    or_skip!();
     let bench = Bench::new("proc");
     let source = bench.base.join("out");
     for target in ["/proc", "/proc/self", "/proc/sys/kernel", "/proc/self/attr", "/", "/out/.."] {
@@ -203,8 +203,8 @@ fn cve_2019_16884_and_2019_19921_and_2023_27561_nothing_replaces_proc() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn cve_2021_30465_a_target_that_changes_while_it_is_mounted_leads_nowhere() {
-    or_skip!();
     // Another container swaps a folder of a shared volume for a link.
     let bench = Bench::new("race");
     let volume = bench.base.join("volume");
@@ -262,8 +262,8 @@ fn cve_2021_30465_a_target_that_changes_while_it_is_mounted_leads_nowhere() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn cve_2024_21626_no_descriptor_leads_out() {
-    or_skip!();
     let bench = Bench::new("leaky");
     // Any of them as the working folder, also through a link, of the program and of a probe.
     for number in 3..64 {
@@ -299,8 +299,8 @@ fn cve_2024_21626_no_descriptor_leads_out() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn cve_2022_24769_and_2022_27650_nothing_is_inheritable() {
-    or_skip!();
     let bench = Bench::new("inherit");
     for user in ["", "bob"] {
         fs::set_permissions(
@@ -330,8 +330,8 @@ fn cve_2022_24769_and_2022_27650_nothing_is_inheritable() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn cve_2025_31133_a_null_device_that_is_a_link_masks_nothing_else() {
-    or_skip!();
     let bench = Bench::new("null");
     let target = bench.base.join("outside");
     fs::write(&target, "untouched").unwrap();
@@ -355,8 +355,8 @@ fn cve_2025_31133_a_null_device_that_is_a_link_masks_nothing_else() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn cve_2025_52881_parameters_are_written_to_procfs_only() {
-    or_skip!();
     let bench = Bench::new("sysctl");
     let target = bench.base.join("outside");
     fs::write(&target, "untouched").unwrap();
@@ -376,8 +376,8 @@ fn cve_2025_52881_parameters_are_written_to_procfs_only() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn cve_2026_47766_links_where_default_mounts_go_are_replaced() {
-    or_skip!();
     for link in ["dev", "proc", "sys"] {
         let bench = Bench::new("hostile");
         let outside = outside(&bench);
@@ -408,8 +408,8 @@ fn cve_2026_47766_links_where_default_mounts_go_are_replaced() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_subpath_of_a_volume_leads_nowhere_else() {
-    or_skip!();
     let bench = Bench::new("subpath");
     let outside = outside(&bench);
     fs::write(outside.join("secret"), "").unwrap();

@@ -7,7 +7,7 @@ use edgeagent::{
     shim::Shim,
 };
 
-use crate::bench::{self, Bench, or_skip, processes, until};
+use crate::bench::{self, Bench, processes, until};
 
 fn check(script: &str) -> Option<HealthCheck> {
     let check = bench::check(&["/bin/sh", "-c", script], 50);
@@ -41,8 +41,8 @@ fn end(bench: &Bench, shim: &Shim, bundle: &Bundle) {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_probe_is_a_process_of_the_container_with_the_same_rights() {
-    or_skip!();
     let bench = Bench::new("probe");
     fs::set_permissions(bench.base.join("out"), fs::Permissions::from_mode(0o777)).unwrap();
     let look = "id; pwd; umask; env | grep -v -e SHLVL -e '^_='; cat /proc/self/oom_score_adj; \
@@ -76,8 +76,8 @@ fn a_probe_is_a_process_of_the_container_with_the_same_rights() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn failures_are_told_and_an_agent_that_comes_back_hears_of_them() {
-    or_skip!();
     let bench = Bench::new("sick");
     let bundle = sleeper(&bench, "echo so sick; echo oh >&2; exit 3");
     let shim = bench.start(&bundle);
@@ -118,8 +118,8 @@ fn failures_are_told_and_an_agent_that_comes_back_hears_of_them() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_probe_that_takes_too_long_is_killed_with_its_children() {
-    or_skip!();
     let bench = Bench::new("slow");
     let mut bundle = sleeper(&bench, "echo waiting; sleep 1001 & sleep 1002");
     bundle.health.as_mut().unwrap().timeout = Duration::from_millis(200);
@@ -155,8 +155,8 @@ fn a_probe_that_takes_too_long_is_killed_with_its_children() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_container_is_stopped_and_ends_while_it_is_probed() {
-    or_skip!();
     let bench = Bench::new("probed");
     let begun = bench.base.join("out/begun");
     for way in 0..4 {
@@ -198,7 +198,6 @@ fn a_container_is_stopped_and_ends_while_it_is_probed() {
 #[test]
 #[ignore = "prints times; run it by hand"]
 fn times_of_probes() {
-    or_skip!();
     let bench = Bench::new("probing");
     let mut bundle = sleeper(&bench, "");
     let check = bundle.health.as_mut().unwrap();

@@ -7,7 +7,7 @@ use edgeagent::model::{
     SeccompProfile, SeccompRule,
 };
 
-use crate::bench::{Bench, check, or_skip};
+use crate::bench::{Bench, check};
 
 fn profile(default: SeccompAction, rules: &[(&str, SeccompAction)]) -> SeccompProfile {
     let rule = |(names, action): &(&str, SeccompAction)| SeccompRule {
@@ -20,8 +20,8 @@ fn profile(default: SeccompAction, rules: &[(&str, SeccompAction)]) -> SeccompPr
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn what_a_profile_refuses_fails_as_it_says() {
-    or_skip!();
     let bench = Bench::new("profile");
     fs::set_permissions(bench.base.join("out"), fs::Permissions::from_mode(0o777)).unwrap();
     let full = SeccompAction::Errno(28);
@@ -87,9 +87,9 @@ fn what_a_profile_refuses_fails_as_it_says() {
 /// A profile was written for a program: it needs to allow no more of ours than `capset` and what
 /// any start of a program takes.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 #[cfg(target_arch = "x86_64")]
 fn a_profile_has_to_allow_little_more_than_its_program_needs() {
-    or_skip!();
     let bench = Bench::new("narrow");
     let needed = "capset execve arch_prctl brk exit_group getuid mprotect prctl prlimit64 readlink \
         readlinkat getrandom rseq set_robust_list set_tid_address uname rt_sigprocmask \

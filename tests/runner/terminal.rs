@@ -7,7 +7,7 @@ use edgeagent::{
     model::{LogOptions, LogStream},
 };
 
-use crate::bench::{Bench, or_skip, until};
+use crate::bench::{Bench, until};
 
 /// All that a task has printed, and on which streams.
 fn printed(dir: &std::path::Path) -> (String, bool) {
@@ -28,8 +28,8 @@ fn printed(dir: &std::path::Path) -> (String, bool) {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_terminal_is_the_containers_own() {
-    or_skip!();
     let bench = Bench::new("terminal");
     for (init, user) in [(false, ""), (true, ""), (false, "bob")] {
         let mut bundle = bench.shell(
@@ -58,8 +58,8 @@ fn a_terminal_is_the_containers_own() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_terminal_stays_open_and_its_output_does_not_stop() {
-    or_skip!();
     let bench = Bench::new("console");
     // Closes all its ends for a while, and is not hung up.
     let mut bundle = bench.shell(
@@ -89,8 +89,8 @@ fn a_terminal_stays_open_and_its_output_does_not_stop() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn cve_2025_52565_a_console_that_is_a_link_leads_nowhere() {
-    or_skip!();
     let bench = Bench::new("consoles");
     let outside = bench.base.join("outside");
     fs::write(&outside, "untouched").unwrap();
