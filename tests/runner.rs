@@ -115,8 +115,8 @@ fn the_root_folder_is_roots_whatever_the_layers_say() {
 /// What a container keeps in its session's keyring is of no other container, and of no probe's
 /// neighbour.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn keys_of_a_container_are_its_own() {
-    or_skip!();
     let bench = Bench::new("keys");
     // KEYCTL_GET_KEYRING_ID of the session's keyring, which makes none; and a key in it.
     let script = format!(
@@ -165,8 +165,8 @@ fn keys_of_a_container_are_its_own() {
 
 /// What an image has where the container gets something else.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn odd_things_in_place_of_folders_and_names_are_replaced() {
-    or_skip!();
     let bench = Bench::new("odd");
     let image = bench.base.join("image");
     for round in 0..3 {
@@ -278,8 +278,8 @@ fn an_image_makes_nobody_of_another_number() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_test_that_fails_leaves_nothing_behind() {
-    or_skip!();
     let seen = std::cell::Cell::new(None);
     let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let bench = Bench::new("failed");
@@ -299,8 +299,8 @@ fn a_test_that_fails_leaves_nothing_behind() {
 
 /// What a container prints costs its shim no more than the container may use itself.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_container_with_little_of_the_processor_keeps_its_shim_as_quiet() {
-    or_skip!();
     let bench = Bench::new("pace");
     // Both its output and that of a probe.
     for probed in [false, true] {
@@ -340,8 +340,8 @@ fn a_container_with_little_of_the_processor_keeps_its_shim_as_quiet() {
 
 /// A shim that will start nothing more keeps the right to end processes, and the calls for it.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_shim_gives_up_what_it_has_no_use_for() {
-    or_skip!();
     let bench = Bench::new("rightless");
     fs::set_permissions(
         bench.base.join("out"),

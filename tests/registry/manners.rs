@@ -298,10 +298,8 @@ fn an_answer_that_is_no_http_is_not_asked_for_again() {
 /// A login is asked for again and again on the way: from chains of every kind, and only the
 /// registry itself is heard.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn every_kind_of_redirect_is_followed_and_none_carries_a_login() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("chains");
     let image = Arc::new(Image::new(&[1000]));
     for status in [301, 302, 303, 307, 308] {
@@ -438,10 +436,8 @@ fn a_token_server_that_will_not_do_is_named() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn where_a_token_is_not_to_be_had_a_password_may_do() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("either");
     let image = Image::new(&[1000]);
     let registry = Server::start(&image, move |asked, wire| {
@@ -458,10 +454,8 @@ fn where_a_token_is_not_to_be_had_a_password_may_do() {
 
 /// RFC 6750 has 403 for a token that is for too little.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_wider_scope_may_be_asked_for_with_403() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("scope403");
     let image = Image::new(&[1000]);
     let server = Server::start(&image, |asked, wire| {
@@ -486,10 +480,8 @@ fn a_wider_scope_may_be_asked_for_with_403() {
 
 /// Of a layer as well, and by the server's own clock.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn pauses_hold_everywhere() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("pauses");
     let image = Arc::new(Image::new(&[1000]));
     let layer = format!("/blobs/{}", Digest::of(&image.layers[0]));
@@ -517,10 +509,8 @@ fn pauses_hold_everywhere() {
 
 /// What RFC 9112 lets a server say, and ours did not bear once.
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn heads_and_bodies_come_in_every_lawful_form() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("lawful");
     let image = Arc::new(Image::new(&[1000]));
     let length = image.manifest.len();
@@ -568,10 +558,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn content_that_a_server_packs_is_unpacked_or_named() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("codings");
     let image = Arc::new(Image::new(&[200_000]));
     let serve = |coding: &'static str, packed: bool, sized: bool| {
@@ -622,10 +610,8 @@ fn content_that_a_server_packs_is_unpacked_or_named() {
 }
 
 #[test]
+#[cfg_attr(not(root), ignore = "needs root")]
 fn a_manifest_must_be_what_the_registry_calls_it() {
-    if !is_root() {
-        return;
-    }
     let scratch = Scratch::new("types");
     let image = Arc::new(Image::new(&[1000]));
     for (kind, good) in [
