@@ -7,6 +7,7 @@
 
 mod assignment;
 mod bundle;
+mod capability;
 mod chain;
 mod identity;
 mod ids;
@@ -26,9 +27,10 @@ mod time;
 
 pub use assignment::{AssignmentSet, Change, Config, Secret, SetKind};
 pub use bundle::{
-    Bundle, BundleDevice, BundleFile, BundleMount, DeviceNode, Exit, Health, HealthCheck,
+    Bundle, BundleDevice, BundleFile, BundleMount, Denied, DeviceNode, Exit, Health, HealthCheck,
     HealthStatus, MountKind, NetworkMode, Propagation, Rlimit, RootFs, Seccomp,
 };
+pub use capability::{EVERY_CAPABILITY, capability_bit, capability_name, default_capabilities};
 pub use chain::chain;
 pub use identity::{Identity, NodeCertificate, PendingCertificate};
 pub use ids::{ConfigId, ContainerId, IdError, NodeId, SecretId, ServiceId, SessionId, TaskId};

@@ -11,6 +11,7 @@
 mod admission;
 mod error;
 mod expand;
+mod field;
 mod files;
 mod health;
 mod local_volume;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 
 pub use admission::{admit_bind, admit_image};
 pub use error::SpecError;
+pub use field::Field;
 pub use files::Files;
 
 use crate::model::{
@@ -82,9 +84,11 @@ pub fn check(task: &Task, node: &NodeFacts) -> Result<(), SpecError> {
     image(task)?;
     mounts::validate(&spec.mounts)?;
     refuse::check(task, spec)?;
+    admission::check(&node.policy, spec, !bridged(task)?)?;
     seccomp(spec, node)?;
     let expanded = expand::expand(task, spec, node)?;
-    admission::check(&node.policy, spec, !bridged(task)?, &expanded.mounts)?;
+    mounts::admit(&expanded.mounts, &node.policy)?;
+    admission::sysctls(&node.policy, security::parameters(&spec.sysctls)?.keys())?;
     resources::enforced(resources::memory(task.limits.memory_bytes)?, node)?;
     Ok(())
 }
@@ -142,7 +146,7 @@ pub fn build(
     let hostname = names::hostname(&expanded.hostname, network, container, node)?;
     let own_signal = &spec.stop_signal;
     if !own_signal.is_empty() && signal::parse(own_signal).is_none() {
-        return Err(SpecError::invalid(format!("invalid signal: {own_signal}")));
+        return Err(SpecError::invalid(Field::StopSignal, format!("invalid signal: {own_signal}")));
     }
     let user = process::or(&spec.user, &image.config.user);
     admission::user(&node.policy, &user)?;
@@ -175,16 +179,16 @@ pub fn build(
         hosts: names::hosts(&spec.hosts)?,
         resolv_conf: names::resolv_conf(&spec.dns, network, node)?,
         network,
-        capabilities: security::capabilities(&spec.capability_add, &spec.capability_drop)?,
+        capabilities: admission::capabilities(&node.policy, spec)?,
         seccomp: seccomp(spec, node)?,
         apparmor: !spec.privileges.apparmor_disabled,
-        no_new_privileges: spec.privileges.no_new_privileges,
+        no_new_privileges: spec.privileges.no_new_privileges || node.policy.no_new_privileges,
         memory_bytes: resources::enforced(resources::memory(task.limits.memory_bytes)?, node)?,
         nano_cpus: resources::cpus(task.limits.nano_cpus, node.cpus)?,
-        pids: u64::try_from(spec.pids_limit).ok().filter(|pids| 0 < *pids),
+        pids: admission::pids(&node.policy, spec.pids_limit)?,
         cgroup_parent: node.cgroup_parent.clone(),
         rlimits: ulimits,
-        oom_score_adj: resources::oom_score_adj(spec.oom_score_adj)?,
+        oom_score_adj: admission::oom_score_adj(&node.policy, spec.oom_score_adj)?,
         sysctls: security::sysctls(&spec.sysctls, network)?,
         tty: spec.tty,
         open_stdin: spec.open_stdin,
@@ -201,7 +205,7 @@ fn seccomp(spec: &ContainerSpec, node: &NodeFacts) -> Result<Seccomp, SpecError>
         SeccompChoice::Default => Ok(Seccomp::Default),
         SeccompChoice::Unconfined => Ok(Seccomp::Unconfined),
         SeccompChoice::Custom(profile) => {
-            let capabilities = security::capabilities(&spec.capability_add, &spec.capability_drop)?;
+            let capabilities = admission::capabilities(&node.policy, spec)?;
             seccomp::build(profile, capabilities, node.kernel)
         }
     }
@@ -228,6 +232,7 @@ fn container_spec(task: &Task) -> Result<&ContainerSpec, SpecError> {
     match &task.runtime {
         Runtime::Container(spec) => Ok(spec),
         Runtime::Attachment => Err(SpecError::unsupported(
+            Field::Runtime,
             "network attachments of containers that swarm does not manage",
             "start the container on another node",
         )),

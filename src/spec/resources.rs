@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{NodeFacts, SpecError};
+use super::{Field, NodeFacts, SpecError};
 use crate::{
     limits::{CONTAINER_MEMORY_MIN_BYTES, CONTAINER_NANO_CPUS_MIN},
     model::{Driver, Rlimit, Ulimit},
@@ -34,18 +34,22 @@ pub(super) fn rlimits(node: &[Ulimit], spec: &[Ulimit]) -> Result<Vec<Rlimit>, S
     for ulimit in node.iter().chain(spec) {
         let name = ulimit.name.as_str();
         let Some((_, resource)) = RLIMITS.iter().find(|(known, _)| *known == name) else {
-            return Err(SpecError::invalid(format!("invalid ulimit type: {name}")));
+            return Err(SpecError::invalid(Field::Ulimit, format!("invalid ulimit type: {name}")));
         };
         let (Some(soft), Some(hard)) = (bound(ulimit.soft), bound(ulimit.hard)) else {
-            return Err(SpecError::invalid(format!(
-                "invalid ulimit {name}: limits are -1 (unlimited), 0 or more"
-            )));
+            return Err(SpecError::invalid(
+                Field::Ulimit,
+                format!("invalid ulimit {name}: limits are -1 (unlimited), 0 or more"),
+            ));
         };
         if hard < soft {
-            return Err(SpecError::invalid(format!(
-                "ulimit soft limit must be less than or equal to hard limit: {} > {}",
-                ulimit.soft, ulimit.hard
-            )));
+            return Err(SpecError::invalid(
+                Field::Ulimit,
+                format!(
+                    "ulimit soft limit must be less than or equal to hard limit: {} > {}",
+                    ulimit.soft, ulimit.hard
+                ),
+            ));
         }
         limits.insert(*resource, Rlimit { resource: *resource, soft, hard });
     }
@@ -91,9 +95,10 @@ pub(super) fn cpus(nano_cpus: i64, available: u32) -> Result<Option<u64>, SpecEr
 /// The OOM killer's preference.
 pub(super) fn oom_score_adj(score: i64) -> Result<i32, SpecError> {
     i32::try_from(score).ok().filter(|score| (-1000..=1000).contains(score)).ok_or_else(|| {
-        SpecError::invalid(format!(
-            "Invalid value {score}, range for oom score adj is [-1000, 1000]"
-        ))
+        SpecError::invalid(
+            Field::OomScoreAdj,
+            format!("Invalid value {score}, range for oom score adj is [-1000, 1000]"),
+        )
     })
 }
 
@@ -107,6 +112,7 @@ pub(super) fn log_bytes(driver: Option<&Driver>, node: u64) -> Result<u64, SpecE
     }
     if !matches!(driver.name.as_str(), "" | "json-file" | "local") {
         return Err(SpecError::unsupported(
+            Field::LogDriver,
             format!("--log-driver {}", driver.name),
             "use json-file, local or none; logs are kept in memory either way",
         ));
@@ -127,19 +133,24 @@ pub(super) fn log_bytes(driver: Option<&Driver>, node: u64) -> Result<u64, SpecE
             "compress" | "mode" | "max-buffer-size" => true,
             "labels" | "labels-regex" | "env" | "env-regex" | "tag" => {
                 return Err(SpecError::unsupported(
+                    Field::LogOption,
                     format!("--log-opt {key}"),
                     "leave it out of the log options",
                 ));
             }
             _ => {
                 let name = if driver.name.is_empty() { "json-file" } else { &driver.name };
-                return Err(SpecError::invalid(format!(
-                    "unknown log opt '{key}' for {name} log driver"
-                )));
+                return Err(SpecError::invalid(
+                    Field::LogOption,
+                    format!("unknown log opt '{key}' for {name} log driver"),
+                ));
             }
         };
         if !valid {
-            return Err(SpecError::invalid(format!("invalid value for log opt {key}: {value:?}")));
+            return Err(SpecError::invalid(
+                Field::LogOption,
+                format!("invalid value for log opt {key}: {value:?}"),
+            ));
         }
     }
     let wanted = size.map_or(node, |size| size.saturating_mul(files));
