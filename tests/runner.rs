@@ -25,7 +25,9 @@ use std::{fs, path::Path, time::Duration};
 
 use bench::{Bench, or_skip, until};
 use edgeagent::{
-    model::{BundleFile, BundleMount, MountKind, NetworkMode, Propagation, Rlimit, SecretBytes},
+    model::{
+        BundleFile, BundleMount, Denied, MountKind, NetworkMode, Propagation, Rlimit, SecretBytes,
+    },
     shim::{self, Shim},
 };
 
@@ -147,6 +149,7 @@ fn bind(source: &str, target: &str, read_only: bool) -> BundleMount {
             propagation: Propagation::RPrivate,
             recursive: true,
             populate: false,
+            denied: Denied::default(),
         },
         target: target.to_owned(),
         read_only,
@@ -721,6 +724,7 @@ fn mounts_travel_as_far_as_the_propagation_says() {
                 propagation,
                 recursive: true,
                 populate: false,
+                denied: Denied::default(),
             },
             target: "/place".to_owned(),
             read_only: false,

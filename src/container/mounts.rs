@@ -618,7 +618,8 @@ const fn denied_flags(denied: Denied) -> MountFlags {
 fn restrict(mounted: BorrowedFd<'_>, how: &Bind) -> io::Result<()> {
     if how.read_only && how.recursive {
         match sys::mount_read_only_recursive(mounted) {
-            Ok(()) => return Ok(()),
+            Ok(()) if how.flags.is_empty() => return Ok(()),
+            Ok(()) => {}
             // Before Linux 5.12 only the mount itself.
             Err(e) if e.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => {}
             Err(e) => return Err(e),

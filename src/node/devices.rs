@@ -76,12 +76,13 @@ pub(super) fn complete(
     bundle: &mut Bundle,
     task: &Task,
     policy: &Policy,
-    missing: &str,
+    missing: &'static str,
 ) -> Result<(), String> {
+    only_offered(policy, &task.generic_resources)?;
     for mount in &mut bundle.mounts {
         let MountKind::Bind { source, .. } = &mut mount.kind else { continue };
         let Ok(real) = fs::canonicalize(&*source) else {
-            return Err(format!("{missing}: {}", source.display()));
+            return Err(spec::no_source(&source.to_string_lossy(), missing).to_string());
         };
         let text = real.to_string_lossy().into_owned();
         spec::admit_bind(policy, &text).map_err(|error| error.to_string())?;
@@ -119,6 +120,24 @@ pub(super) fn complete(
     Ok(())
 }
 
+/// Refuses what no manager was offered. A value that matches a pattern is not enough: it may lead
+/// out of the folder, by `..` or by a link to a folder.
+fn only_offered(policy: &Policy, resources: &[GenericResource]) -> Result<(), String> {
+    let known = |kind: &String| policy.device_classes.iter().any(|(class, _)| class == kind);
+    let of_class = |resource: &&GenericResource| matches!(resource, GenericResource::Named { kind, .. } if known(kind));
+    let mut given = resources.iter().filter(of_class).peekable();
+    if given.peek().is_none() {
+        return Ok(());
+    }
+    let offered = offered(policy);
+    match given.find(|resource| !offered.contains(resource)) {
+        Some(GenericResource::Named { kind, value }) => {
+            Err(spec::no_device(kind, value).to_string())
+        }
+        Some(GenericResource::Discrete { .. }) | None => Ok(()),
+    }
+}
+
 /// What a mount brings that may be a device: the source itself, or the files of a folder of `/dev`.
 fn below(source: &Path) -> Vec<std::path::PathBuf> {
     if !source.starts_with("/dev") || !source.is_dir() {
@@ -145,6 +164,40 @@ mod tests {
         };
         let sink = GenericResource::Named { kind: "sink".into(), value: "/dev/null".into() };
         assert_eq!(offered(&policy), [sink]);
+    }
+
+    #[test]
+    fn only_what_was_offered_is_given() {
+        let classes = vec![
+            ("any".into(), vec!["/dev/**".into()]),
+            ("sink".into(), vec!["/dev/nul*".into(), "/dev/fd/**".into()]),
+        ];
+        let policy = Policy { device_classes: classes, ..Policy::default() };
+        let given = |kind: &str, value: &str| {
+            let named = GenericResource::Named { kind: kind.into(), value: value.into() };
+            only_offered(&policy, &[named])
+        };
+        assert_eq!(given("sink", "/dev/null"), Ok(()));
+        assert_eq!(given("any", "/dev/null"), Ok(()));
+        assert_eq!(given("other", "/dev/../etc/passwd"), Ok(()), "no class of ours");
+        for (kind, value) in [
+            ("any", "/dev/pts/../null"),
+            ("any", "/dev/./null"),
+            ("any", "/dev//null"),
+            ("any", "/dev/null/"),
+            ("any", "/dev/../dev/null"),
+            ("any", "/dev/"),
+            ("any", ""),
+            ("any", "/dev/there-is-no-such"),
+            ("any", "/etc/passwd"),
+            ("sink", "/dev/zero"),
+            // A link to a folder leads elsewhere: none of its devices is offered.
+            ("sink", "/dev/fd/0"),
+        ] {
+            let refused = given(kind, value).unwrap_err();
+            assert!(refused.starts_with(value) && refused.contains(kind), "{value}: {refused}");
+            assert!(refused.contains("--generic-resource"), "{refused}");
+        }
     }
 
     #[test]

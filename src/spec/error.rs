@@ -17,6 +17,13 @@ pub enum SpecError {
     },
     /// The spec names no image.
     NoImage,
+    /// The image is neither here nor could it be pulled.
+    NotHere {
+        /// Its reference.
+        image: String,
+        /// What came of the pull.
+        reason: Option<String>,
+    },
     /// Neither spec nor image says what to run.
     NoCommand,
     /// Docker can do it, this node cannot.
@@ -126,7 +133,7 @@ impl SpecError {
             | Self::Expand { field, .. }
             | Self::NotAdmitted { field, .. } => *field,
             Self::Runtime { .. } => Field::Runtime,
-            Self::NoImage => Field::Image,
+            Self::NoImage | Self::NotHere { .. } => Field::Image,
             Self::NoCommand => Field::Command,
             Self::Payload { kind, .. }
             | Self::NotFound { kind, .. }
@@ -153,6 +160,12 @@ impl SpecError {
             }
             Self::Runtime { kind } => write!(f, "unsupported runtime type: {kind:?}"),
             Self::NoImage => f.write_str("dockerexec: image required"),
+            // Why the pull failed is what to mend; most reasons name the image.
+            Self::NotHere { image, reason } => match reason {
+                Some(reason) if reason.contains(image.as_str()) => f.write_str(reason),
+                Some(reason) => write!(f, "{reason} (No such image: {image})"),
+                None => write!(f, "No such image: {image}"),
+            },
             Self::NoCommand => f.write_str("no command specified"),
             Self::Unsupported { option, .. } => {
                 write!(f, "this node runs edgeagent, which cannot do {option}")
@@ -211,6 +224,11 @@ impl fmt::Display for SpecError {
                 "; {field}: it has not arrived from the manager; see docker {kind} ls there, and \
                  update the service"
             ),
+            Self::NotHere { .. } => write!(
+                f,
+                "; {field}: name one that its registry has, or load it on this node with edgeagent \
+                 image load"
+            ),
             Self::NoRoom { .. } => write!(f, "; {field}: give it fewer or smaller ones"),
             Self::NoSource { path, .. } if of_docker(path) => write!(
                 f,
@@ -263,6 +281,7 @@ impl core::error::Error for SpecError {
             Self::Expand { source, .. } | Self::Payload { source, .. } => Some(source),
             Self::Runtime { .. }
             | Self::NoImage
+            | Self::NotHere { .. }
             | Self::NoCommand
             | Self::Unsupported { .. }
             | Self::Invalid { .. }

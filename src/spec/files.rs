@@ -116,7 +116,10 @@ impl Content<'_> {
             "" => return Ok(self.data.clone()),
             "golang" => {}
             _ => {
-                return Err(SpecError::invalid(Field::TemplateDriver, "unrecognized template type"));
+                return Err(SpecError::invalid(
+                    Field::TemplateDriver,
+                    "unrecognized template type",
+                ));
             }
         }
         let secret = |name: &str| match files {

@@ -112,6 +112,24 @@ pub fn bridged(task: &Task) -> Result<bool, SpecError> {
     refuse::bridged(task)
 }
 
+/// Why there is no image to run; `reason` is what came of a pull.
+#[must_use]
+pub fn no_image(image: &str, reason: Option<&str>) -> SpecError {
+    SpecError::NotHere { image: image.to_owned(), reason: reason.map(str::to_owned) }
+}
+
+/// Why a bind mount of `path` is refused when there is nothing; `reason` is Docker's text.
+#[must_use]
+pub fn no_source(path: &str, reason: &'static str) -> SpecError {
+    SpecError::NoSource { reason, path: path.to_owned() }
+}
+
+/// Why a device is refused that no class of this node offers.
+#[must_use]
+pub fn no_device(kind: &str, value: &str) -> SpecError {
+    SpecError::NoDevice { kind: kind.to_owned(), value: value.to_owned() }
+}
+
 /// The container's name as Docker would give it; `.Task.Name` in templates.
 #[must_use]
 pub fn container_name(task: &Task) -> String {
