@@ -176,8 +176,7 @@ impl<'a> Member<'a> {
         });
         let performer =
             Performer::new(Rc::clone(&executor), context, settled_sender, asked_to_tidy);
-        let publisher =
-            Publisher::new(Rc::clone(&executor), Rc::clone(&agent), config.exec_root.clone());
+        let publisher = Publisher::new(Rc::clone(&executor), performer.context());
         Ok(Self {
             executor,
             config,

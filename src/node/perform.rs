@@ -171,6 +171,11 @@ impl Performer {
         }
     }
 
+    /// What operations need of the node.
+    pub(super) fn context(&self) -> Rc<Context> {
+        Rc::clone(&self.context)
+    }
+
     /// Images that are being pulled.
     pub(super) fn pulls(&self) -> Vec<PullReport> {
         self.context.pull.borrow().iter().cloned().collect()

@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn mounts_travel_as_the_owner_allows() {
-        let policy = Policy { propagation: Some(vec![Propagation::RSlave]), ..Policy::default() };
+        let policy = Policy { propagation: Some(vec![RSlave]), ..Policy::default() };
         let admitted = |policy: &Policy, propagation| {
             let denied = Denied::default();
             let source = "/srv".into();

@@ -92,8 +92,6 @@ pub enum Field {
     AppArmor,
     /// SELinux.
     SeLinux,
-    /// Privileges by set-id programs.
-    NoNewPrivileges,
     /// What kind of task it is.
     Runtime,
 }
@@ -119,7 +117,7 @@ const fn no_key(option: &'static str, takes: &'static str) -> Words {
 impl Field {
     /// Every one of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 45] = [
+    pub(super) const ALL: [Self; 44] = [
         Self::Image,
         Self::Command,
         Self::Env,
@@ -163,7 +161,6 @@ impl Field {
         Self::Seccomp,
         Self::AppArmor,
         Self::SeLinux,
-        Self::NoNewPrivileges,
         Self::Runtime,
     ];
 
@@ -287,9 +284,6 @@ impl Field {
             }
             Self::AppArmor => no_key("Privileges.AppArmor of the API", "the mode default"),
             Self::SeLinux => no_key("Privileges.SELinuxContext of the API", "nothing here"),
-            Self::NoNewPrivileges => {
-                no_key("Privileges.NoNewPrivileges of the API", "true or false")
-            }
             Self::Runtime => no_key("Runtime of the API's task", "container"),
         }
     }

@@ -15,6 +15,7 @@ mod field;
 mod files;
 mod health;
 mod local_volume;
+mod log;
 mod mounts;
 mod names;
 mod process;
@@ -33,6 +34,7 @@ pub use admission::{admit_bind, admit_image};
 pub use error::SpecError;
 pub use field::Field;
 pub use files::Files;
+pub use log::log_attributes;
 
 use crate::model::{
     Bundle, ContainerId, ContainerSpec, DnsConfig, Endpoint, LocalImage, NetworkMode, Policy,

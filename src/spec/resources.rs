@@ -208,7 +208,8 @@ mod tests {
                 "invalid ulimit nofile: limits are -1 (unlimited), 0 or more",
             ),
         ] {
-            assert_eq!(rlimits(&[], &[bad]).unwrap_err().to_string(), text);
+            let error = rlimits(&[], &[bad]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{text}; --ulimit ")), "{error}");
         }
     }
 
@@ -218,15 +219,14 @@ mod tests {
         assert_eq!(memory(-1), Ok(None));
         assert_eq!(memory(6 << 20), Ok(Some(6 << 20)));
         let error = memory((6 << 20) - 1).unwrap_err();
-        assert_eq!(error.to_string(), "Minimum memory limit allowed is 6MB");
+        assert!(error.to_string().starts_with("Minimum memory limit allowed is 6MB; "), "{error}");
         assert_eq!(cpus(0, 2), Ok(None));
         assert_eq!(cpus(2_000_000_000, 2), Ok(Some(2_000_000_000)));
         assert_eq!(cpus(10_000_000, 2), Ok(Some(10_000_000)));
         for bad in [9_999_999, 2_000_000_001, i64::MAX] {
-            assert_eq!(
-                cpus(bad, 2).unwrap_err().to_string(),
-                "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
-            );
+            let error = cpus(bad, 2).unwrap_err().to_string();
+            let text = "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available; ";
+            assert!(error.starts_with(text), "{error}");
         }
         assert_eq!(oom_score_adj(-1000), Ok(-1000));
         assert!(oom_score_adj(1001).is_err());
@@ -251,9 +251,7 @@ mod tests {
         assert!(bytes("local", &[("tag", "x")]).is_err());
         assert!(bytes("local", &[("max-size", "big")]).is_err());
         assert!(bytes("local", &[("max-file", "0")]).is_err());
-        assert_eq!(
-            bytes("json-file", &[("foo", "x")]).unwrap_err().to_string(),
-            "unknown log opt 'foo' for json-file log driver"
-        );
+        let error = bytes("json-file", &[("foo", "x")]).unwrap_err().to_string();
+        assert!(error.starts_with("unknown log opt 'foo' for json-file log driver; "), "{error}");
     }
 }

@@ -142,9 +142,11 @@ mod tests {
             assert_eq!(capabilities(&words(add), &words(drop)), Ok(expected), "{add:?} {drop:?}");
         }
         let error = capabilities(&words(&["foo"]), &[]).unwrap_err();
-        assert_eq!(error.to_string(), "invalid CapAdd: unknown capability: \"CAP_FOO\"");
+        let text = "invalid CapAdd: unknown capability: \"CAP_FOO\"; --cap-add ";
+        assert!(error.to_string().starts_with(text), "{error}");
         let error = capabilities(&[], &words(&[""])).unwrap_err();
-        assert_eq!(error.to_string(), "invalid CapDrop: unknown capability: \"CAP_\"");
+        let text = "invalid CapDrop: unknown capability: \"CAP_\"; --cap-drop ";
+        assert!(error.to_string().starts_with(text), "{error}");
     }
 
     #[test]
