@@ -12,12 +12,14 @@ pub mod join_token;
 pub mod layer_tar;
 pub mod log_ring;
 pub mod netlink_answer;
+pub mod policy_pattern;
 pub mod sealed_record;
 pub mod session_message;
 pub mod shim_frame;
 pub mod template;
 pub mod tpm_response;
 pub mod user;
+pub mod volume_options;
 pub mod zstd_frame;
 
 /// A fuzz target: takes any bytes, and panics when something is wrong.
@@ -37,11 +39,13 @@ pub const ALL: &[(&str, Target)] = &[
     ("layer_tar", layer_tar::run),
     ("log_ring", log_ring::run),
     ("netlink_answer", netlink_answer::run),
+    ("policy_pattern", policy_pattern::run),
     ("sealed_record", sealed_record::run),
     ("session_message", session_message::run),
     ("shim_frame", shim_frame::run),
     ("template", template::run),
     ("tpm_response", tpm_response::run),
     ("user", user::run),
+    ("volume_options", volume_options::run),
     ("zstd_frame", zstd_frame::run),
 ];
