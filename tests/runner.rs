@@ -754,6 +754,50 @@ fn mounts_travel_as_far_as_the_propagation_says() {
 }
 
 #[test]
+fn a_bind_denies_what_its_options_say() {
+    or_skip!();
+    let bench = Bench::new("denied");
+    let source = bench.base.join("source");
+    fs::create_dir_all(&source).unwrap();
+    fs::copy(bench.base.join("image/bin/busybox"), source.join("busybox")).unwrap();
+    let none = Denied::default();
+    let programs = Denied { programs: true, ..none };
+    let all = Denied { programs: true, set_id: true, devices: true };
+    let mut bundle = bench.bundle(&[]);
+    let cases = [
+        ("plain", none, false, false, "rw", ""),
+        ("ro", none, true, false, "ro", ""),
+        ("noexec", programs, false, true, "rw", "noexec"),
+        ("all", all, true, true, "ro", "nosuid,nodev,noexec"),
+        ("one", all, true, false, "ro", "nosuid,nodev,noexec"),
+    ];
+    for (name, denied, read_only, recursive, ..) in cases {
+        let source = source.clone();
+        let propagation = Propagation::RPrivate;
+        bundle.mounts.push(BundleMount {
+            kind: MountKind::Bind { source, propagation, recursive, populate: false, denied },
+            target: format!("/{name}"),
+            read_only,
+        });
+    }
+    let script = "cat /proc/mounts; for m in plain ro noexec all one; do \
+                  /$m/busybox true 2>/dev/null && echo $m runs; \
+                  touch /$m/x 2>/dev/null && echo $m is written; done; true";
+    let text = bench.output(&mut bundle, script);
+    for (name, _, read_only, _, access, flags) in cases {
+        let line = text.lines().find(|line| line.contains(&format!(" /{name} "))).unwrap();
+        let options: Vec<&str> = line.split(' ').nth(3).unwrap().split(',').collect();
+        for flag in flags.split(',').filter(|flag| !flag.is_empty()).chain([access]) {
+            assert!(options.contains(&flag), "{flag}: {line}");
+        }
+        let runs = !flags.contains("noexec");
+        assert_eq!(text.contains(&format!("{name} runs\n")), runs, "{name}: {text}");
+        assert_eq!(text.contains(&format!("{name} is written\n")), !read_only, "{name}: {text}");
+    }
+    bench.nothing_is_left();
+}
+
+#[test]
 fn a_read_only_bind_covers_what_is_mounted_below() {
     or_skip!();
     use rustix::mount::{self, MountFlags, UnmountFlags};

@@ -176,20 +176,30 @@ pub(super) fn mount(policy: &Policy, kind: &MountKind, target: &str) -> Result<(
     }
 }
 
-/// Refuses a user. A name is refused too, for only the image knows its number.
-pub(super) fn user(policy: &Policy, user: &str) -> Result<(), SpecError> {
+/// Refuses a user, or a group that is named by number. A user's name is refused too, for only the
+/// image knows its number; the groups that the image adds are the runner's to look at.
+pub(super) fn user(policy: &Policy, user: &str, groups: &[String]) -> Result<(), SpecError> {
     const REMEDY: &str = "name user and group by number, such as 1000:1000";
     let Some(ranges) = &policy.users else { return Ok(()) };
-    let name = user.split(':').next().unwrap_or_default();
+    let admitted = |number: u32| ranges.iter().any(|(from, to)| (*from..=*to).contains(&number));
+    let (name, group) = user.split_once(':').unwrap_or((user, ""));
     let number = if matches!(name, "" | "root") { Ok(0) } else { name.parse::<u32>() };
-    match number {
-        Ok(number) if ranges.iter().any(|(from, to)| (*from..=*to).contains(&number)) => Ok(()),
-        Ok(number) => Err(refused("users", Field::User, format!("user {number}"), REMEDY)),
-        Err(_) => {
-            let what = format!("user {name:?}, which is not a number,");
-            Err(refused("users", Field::User, what, REMEDY))
+    let what = match number {
+        Ok(number) if admitted(number) => {
+            let named = [group].into_iter().chain(groups.iter().map(String::as_str));
+            let numbers = named.filter_map(|name| match name {
+                "root" => Some(0),
+                name => name.parse::<u32>().ok(),
+            });
+            match numbers.into_iter().find(|number| !admitted(*number)) {
+                None => return Ok(()),
+                Some(group) => format!("group {group} of user {number}"),
+            }
         }
-    }
+        Ok(number) => format!("user {number}"),
+        Err(_) => format!("user {name:?}, which is not a number,"),
+    };
+    Err(refused("users", Field::User, what, REMEDY))
 }
 
 #[cfg(test)]
@@ -358,10 +368,32 @@ mod tests {
     #[test]
     fn a_user_is_admitted_by_number_only() {
         let policy = Policy { users: Some(vec![(1000, 1999)]), ..Policy::default() };
-        assert_eq!(rule(user(&policy, "1000:5")), "");
-        for refused in ["", "root", "0", "999", "app", "2000"] {
-            assert_eq!(rule(user(&policy, refused)), "users", "{refused}");
+        let admitted = |policy: &Policy, name: &str, groups: &[&str]| {
+            let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
+            rule(user(policy, name, &groups))
+        };
+        for (name, groups) in [("1000", &[][..]), ("1000:1999", &["1500"]), ("1000:staff", &["x"])]
+        {
+            assert_eq!(admitted(&policy, name, groups), "", "{name}");
         }
-        assert_eq!(rule(user(&Policy::default(), "")), "");
+        for refused in [
+            "",
+            "root",
+            "0",
+            "999",
+            "app",
+            "2000",
+            "-1",
+            "+1000x",
+            "1000:0",
+            "1000:root",
+            "1000:5",
+            ":1000",
+        ] {
+            assert_eq!(admitted(&policy, refused, &[]), "users", "{refused}");
+        }
+        assert_eq!(admitted(&policy, "1000:1000", &["1000", "0"]), "users");
+        assert_eq!(admitted(&policy, "1000:1000", &["root"]), "users");
+        assert_eq!(admitted(&Policy::default(), "", &["0"]), "");
     }
 }

@@ -169,7 +169,7 @@ pub fn build(
         return Err(SpecError::invalid(Field::StopSignal, format!("invalid signal: {own_signal}")));
     }
     let user = process::or(&spec.user, &image.config.user);
-    admission::user(&node.policy, &user)?;
+    admission::user(&node.policy, &user, &spec.groups)?;
     let (stop_signal, stop_grace_seconds) = stop(task, Some(image));
     let ulimits = resources::rlimits(&node.default_ulimits, &spec.ulimits)?;
     Ok(Bundle {
