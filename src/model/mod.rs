@@ -21,6 +21,7 @@ mod registry;
 mod seal;
 mod seccomp;
 mod secret;
+mod size;
 mod spec;
 mod task;
 mod time;
@@ -50,6 +51,7 @@ pub use seccomp::{
     SeccompRule,
 };
 pub use secret::SecretBytes;
+pub use size::byte_size;
 pub use spec::{
     BindOptions, ContainerSpec, DnsConfig, Driver, FileReference, FileTarget, HealthSpec, Mount,
     MountSource, NetworkAttachment, Privileges, ResourceLimits, SeccompChoice, TmpfsOptions,

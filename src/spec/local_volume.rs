@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Field, SpecError, clean, resources::byte_size};
-use crate::model::{Denied, MountKind, Propagation};
+use super::{Field, SpecError, clean};
+use crate::model::{Denied, MountKind, Propagation, byte_size};
 
 const MOUNT_ON_HOST: &str = "mount it on the host and use a bind mount";
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Field, NodeFacts, SpecError};
 use crate::{
     limits::{CONTAINER_MEMORY_MIN_BYTES, CONTAINER_NANO_CPUS_MIN},
-    model::{Driver, Rlimit, Ulimit},
+    model::{Driver, Rlimit, Ulimit, byte_size},
 };
 
 /// `RLIMIT_*` numbers of Linux on ARM, x86 and RISC-V. Docker knows no `as` and no `rss` that
@@ -130,14 +130,11 @@ pub(super) fn log_bytes(driver: Option<&Driver>, node: u64) -> Result<u64, SpecE
                 0 < files
             }
             // They only say how Docker handles its files and queues.
-            "compress" | "mode" | "max-buffer-size" => true,
-            "labels" | "labels-regex" | "env" | "env-regex" | "tag" => {
-                return Err(SpecError::unsupported(
-                    Field::LogOption,
-                    format!("--log-opt {key}"),
-                    "leave it out of the log options",
-                ));
-            }
+            "compress" | "cache-disabled" | "cache-max-file" | "cache-max-size"
+            | "cache-compress" | "mode" | "max-buffer-size" => true,
+            // `labels` and `env` are shown with each line, see `log.rs`; the others add words to
+            // lines that are sent or stored elsewhere.
+            "labels" | "labels-regex" | "env" | "env-regex" | "tag" => true,
             _ => {
                 let name = if driver.name.is_empty() { "json-file" } else { &driver.name };
                 return Err(SpecError::invalid(
@@ -159,22 +156,6 @@ pub(super) fn log_bytes(driver: Option<&Driver>, node: u64) -> Result<u64, SpecE
 
 /// Smallest log ring that is worth having, whatever `max-size` says: 16 KiB.
 const LOG_MIN_BYTES: u64 = 16 * 1024;
-
-/// Bytes of `10m`, `64K`, `1GiB` and the like; units are powers of 1024 (docker/go-units
-/// `RAMInBytes`).
-pub(super) fn byte_size(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let factor = match unit.trim_start().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        "t" | "tb" | "tib" => 1 << 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
-}
 
 #[cfg(test)]
 mod tests {
@@ -248,7 +229,12 @@ mod tests {
         for name in ["syslog", "journald"] {
             assert!(bytes(name, &[]).unwrap_err().to_string().contains(name));
         }
-        assert!(bytes("local", &[("tag", "x")]).is_err());
+        for name in
+            ["tag", "labels", "labels-regex", "env", "env-regex", "cache-disabled", "compress"]
+        {
+            assert_eq!(bytes("json-file", &[(name, "x")]), Ok(1 << 20), "{name}");
+        }
+        assert_eq!(bytes("local", &[("max-size", "0.0625m")]), Ok(64 << 10));
         assert!(bytes("local", &[("max-size", "big")]).is_err());
         assert!(bytes("local", &[("max-file", "0")]).is_err());
         let error = bytes("json-file", &[("foo", "x")]).unwrap_err().to_string();
