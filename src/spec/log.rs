@@ -66,13 +66,12 @@ fn labels(task: &Task, image: Option<&LocalImage>) -> BTreeMap<String, String> {
     labels
 }
 
-/// The container's environment; nothing when its templates do not expand, for then it never ran.
+/// The container's environment without what every container has; nothing when its templates do not expand, for then it never ran.
 fn environment(task: &Task, image: Option<&LocalImage>, node: &NodeFacts) -> Vec<String> {
     let config = image.map(|image| image.config.clone()).unwrap_or_default();
     let made = container_spec(task).and_then(|spec| {
         let expanded = expand::expand(task, spec, node)?;
-        let hostname = &expanded.hostname;
-        process::env(&expanded.env, spec.tty, &config, hostname, &task.generic_resources)
+        process::configured(&expanded.env, &config, &task.generic_resources)
     });
     made.unwrap_or_default()
 }

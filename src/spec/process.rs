@@ -40,24 +40,7 @@ pub(super) fn env(
     hostname: &str,
     generic: &[GenericResource],
 ) -> Result<Vec<String>, SpecError> {
-    no_nul(Field::Env, "environment variable", spec)?;
-    let images = image.env.clone().unwrap_or_default();
-    let mut wanted = spec.to_vec();
-    wanted.extend(resources(generic));
-    for entry in &wanted {
-        if name(entry).is_empty() {
-            return Err(SpecError::invalid(
-                Field::Env,
-                format!("invalid environment variable: {entry}"),
-            ));
-        }
-    }
-    let own = wanted.len();
-    for entry in images {
-        if !wanted.iter().take(own).any(|other| name(other) == name(&entry)) {
-            wanted.push(entry);
-        }
-    }
+    let wanted = configured(spec, image, generic)?;
     let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if tty {
         env.push("TERM=xterm".to_owned());
@@ -76,6 +59,33 @@ pub(super) fn env(
     env.retain(|entry| entry.contains('='));
     no_nul(Field::Env, "environment variable", &env)?;
     Ok(env)
+}
+
+/// The same without the defaults: what Docker keeps as the container's configuration.
+pub(super) fn configured(
+    spec: &[String],
+    image: &ImageConfig,
+    generic: &[GenericResource],
+) -> Result<Vec<String>, SpecError> {
+    no_nul(Field::Env, "environment variable", spec)?;
+    let images = image.env.clone().unwrap_or_default();
+    let mut wanted = spec.to_vec();
+    wanted.extend(resources(generic));
+    for entry in &wanted {
+        if name(entry).is_empty() {
+            return Err(SpecError::invalid(
+                Field::Env,
+                format!("invalid environment variable: {entry}"),
+            ));
+        }
+    }
+    let own = wanted.len();
+    for entry in images {
+        if !wanted.iter().take(own).any(|other| name(other) == name(&entry)) {
+            wanted.push(entry);
+        }
+    }
+    Ok(wanted)
 }
 
 /// `DOCKER_RESOURCE_<KIND>` for what the scheduler assigned

@@ -667,6 +667,7 @@ fn log_options_name_labels_and_variables_that_lines_carry() {
     assert_eq!(attributes(&[("labels", "vendor,own")], false), s(&["own=spec"]));
     assert_eq!(attributes(&[("env", "T,A,B,NONE,")], true), s(&["A=spec", "B=image", "T=2"]));
     assert_eq!(attributes(&[("env", "B,BIG"), ("labels", "")], false), s(&["BIG="]));
+    assert_eq!(attributes(&[("env", "PATH,HOSTNAME")], true), s(&[]), "what every container has");
     let system = "com.docker.swarm.task.id,com.docker.swarm.service.name";
     assert_eq!(
         attributes(&[("labels", system), ("env", "A")], true),
