@@ -31,9 +31,9 @@ pub fn log_attributes(
     if !env.is_empty() {
         let all = environment(task, image, node);
         let value = |name: &str| {
-            let entries = all.iter().filter_map(|entry| entry.split_once('='));
+            let mut entries = all.iter().rev().filter_map(|entry| entry.split_once('='));
             // As in a container, the last one counts.
-            entries.filter(|(other, _)| *other == name).last()
+            entries.find(|(other, _)| *other == name)
         };
         let pairs = env.into_iter().filter_map(value);
         found.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));

@@ -30,9 +30,9 @@ fn plainly(pattern: &[u8], text: &[u8]) -> bool {
         let mut next = Vec::new();
         if byte == b'*' {
             let across = after.first() == Some(&b'*');
-            rest = if across { &after[1..] } else { after };
+            rest = if across { after.get(1..).unwrap_or_default() } else { after };
             for at in ends {
-                let run = text[at..].iter().take_while(|&&byte| across || byte != b'/').count();
+                let run = text.iter().skip(at).take_while(|&&byte| across || byte != b'/').count();
                 next.extend(at..=at + run);
             }
         } else {

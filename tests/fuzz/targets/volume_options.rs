@@ -1,6 +1,8 @@
 //! Options of a volume of the driver `local`, which may name any place of the host: what is made
 //! of them keeps to the owner's folders, and what is refused says where it was asked for.
 
+#![expect(clippy::expect_used, reason = "the fuzzer reports a panic")]
+
 use std::collections::BTreeMap;
 
 use edgeagent::{
@@ -30,8 +32,9 @@ pub fn run(data: &[u8]) {
     }
     let target = if target.is_empty() { "/volume".to_owned() } else { target };
     let task = task(name, options, target);
-    let first = build(&task);
-    assert!(first == build(&task), "the same options give the same mount");
+    let container = ContainerId::new(&"0123456789abcdef".repeat(4)).expect("an identifier");
+    let first = build(&task, &container);
+    assert!(first == build(&task, &container), "the same options give the same mount");
     match first {
         Ok(mounts) => {
             for (source, propagation) in mounts {
@@ -47,18 +50,17 @@ pub fn run(data: &[u8]) {
 }
 
 /// The places of the host that the container would see.
-fn build(task: &Task) -> Result<Vec<(String, Propagation)>, String> {
+fn build(task: &Task, container: &ContainerId) -> Result<Vec<(String, Propagation)>, String> {
     let platform =
         Platform { os: "linux".into(), architecture: "arm64".into(), variant: String::new() };
     let config = ImageConfig { cmd: Some(vec!["sh".to_owned()]), ..ImageConfig::default() };
     let (manifest, id, layers) = (String::new(), String::new(), Vec::new());
     let image = LocalImage { manifest, id, platform, layers, size_bytes: 0, config };
-    let container = ContainerId::new(&"0123456789abcdef".repeat(4)).expect("an identifier");
-    let bundle = spec::build(task, &container, &image, &node(), None, Files::Unchecked)
+    let bundle = spec::build(task, container, &image, &node(), None, Files::Unchecked)
         .map_err(|error| error.to_string())?;
     let bind = |mount: edgeagent::model::BundleMount| match mount.kind {
         MountKind::Bind { source, propagation, .. } => {
-            Some((source.to_str().expect("it came from text").to_owned(), propagation))
+            Some((source.to_string_lossy().into_owned(), propagation))
         }
         MountKind::Volume { source, .. } => {
             assert!(source.starts_with("/data/volumes"), "{source:?}");
