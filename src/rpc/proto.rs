@@ -761,7 +761,7 @@ pub struct PublishLogsMessage {
     #[prost(bool, tag = "3")]
     pub close: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct LogMessage {
     #[prost(message, optional, tag = "1")]
