@@ -27,7 +27,7 @@ use crate::{
     limits::{CONFIG_MAX_BYTES, LOG_DEFAULT_BYTES, LOG_MAX_FILES, LOG_MIN_BYTES},
     model::{
         BridgeSettings, DnsConfig, GenericResource, ImageSettings, Policy, PullPolicy,
-        RegistrySettings, SealChoice, SealSettings, Ulimit,
+        RegistrySettings, SealChoice, SealSettings, Ulimit, byte_size,
     },
 };
 
@@ -350,7 +350,7 @@ impl Config {
             if option == "max-size" {
                 let allowed = "a string with a number of bytes of at least 4k, such as \"10m\"";
                 self.log_max_bytes = text(&value)
-                    .and_then(bytes)
+                    .and_then(byte_size)
                     .filter(|bytes| LOG_MIN_BYTES <= *bytes)
                     .ok_or_else(|| bad(&full, allowed))?;
             } else {
@@ -575,21 +575,6 @@ fn generic_resources(key: &str, value: Json) -> Result<Vec<GenericResource>, Con
     }
     resources.sort();
     Ok(resources)
-}
-
-/// Bytes as Docker writes them: `10m`, `512kb`, `1GiB`, `4096`; always in steps of 1024 (go-units
-/// `RAMInBytes`), whole numbers only.
-fn bytes(text: &str) -> Option<u64> {
-    let text = text.to_ascii_lowercase();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text.get(digits.len()..)? {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// Refuses keys that are unknown or come twice.

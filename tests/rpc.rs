@@ -416,7 +416,9 @@ fn a_link_registers_beats_watches_reports_and_publishes() {
             stream: LogStream::Stderr,
             data: b"hello\n".to_vec(),
         };
-        sink.send(&ServiceId::new("service1").unwrap(), &task, vec![line]).await.unwrap();
+        let attributes = [("team".to_owned(), "roof".to_owned())];
+        let service = ServiceId::new("service1").unwrap();
+        sink.send(&service, &task, &attributes, vec![line]).await.unwrap();
         sink.close().await.unwrap();
         let context =
             [bytes_field(1, b"service1"), bytes_field(2, b"node1"), bytes_field(3, b"task1")];
@@ -425,6 +427,7 @@ fn a_link_registers_beats_watches_reports_and_publishes() {
             bytes_field(2, &number_field(1, 1)),
             number_field(3, 2),
             bytes_field(4, b"hello\n"),
+            bytes_field(5, &[bytes_field(1, b"team"), bytes_field(2, b"roof")].concat()),
         ];
         let first = [bytes_field(1, b"sub1"), bytes_field(2, &line.concat())].concat();
         let last = [bytes_field(1, b"sub1"), number_field(3, 1)].concat();
@@ -571,7 +574,7 @@ fn logs_wait_for_a_manager_that_does_not_read() {
                     stream: LogStream::Stdout,
                     data: vec![b'x'; 16 << 10],
                 };
-                sink.send(&service, &task, vec![line]).await.unwrap();
+                sink.send(&service, &task, &[], vec![line]).await.unwrap();
                 sent += 1;
             }
         };

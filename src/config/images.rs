@@ -3,8 +3,8 @@
 use core::time::Duration;
 use std::path::PathBuf;
 
-use super::{ConfigFault, bad, bytes, is_folder, json::Json, strings, text};
-use crate::model::ImageSettings;
+use super::{ConfigFault, bad, is_folder, json::Json, strings, text};
+use crate::model::{ImageSettings, byte_size};
 
 /// Takes one of the section's keys.
 pub(super) fn set(settings: &mut ImageSettings, key: &str, value: Json) -> Result<(), ConfigFault> {
@@ -27,7 +27,7 @@ pub(super) fn set(settings: &mut ImageSettings, key: &str, value: Json) -> Resul
         settings.max_age = Some(age).filter(|age| !age.is_zero());
         return Ok(());
     }
-    let bytes = text.and_then(bytes).ok_or_else(|| bad(key, BYTES))?;
+    let bytes = text.and_then(byte_size).ok_or_else(|| bad(key, BYTES))?;
     if key == "image-quota" {
         settings.quota_bytes = Some(bytes).filter(|bytes| *bytes != 0);
     } else {

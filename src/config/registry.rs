@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ConfigFault, bad, bytes, folder,
+    ConfigFault, bad, folder,
     json::{Json, Object},
     strings, text, word,
 };
 use crate::{
     limits::{DOWNLOAD_RATE_MIN, DOWNLOADS_MAX},
-    model::{PullPolicy, RegistrySettings},
+    model::{PullPolicy, RegistrySettings, byte_size},
 };
 
 const REGISTRIES: &str =
@@ -50,7 +50,7 @@ pub(super) fn set(
         _ => {
             let allowed =
                 "a string with a number of bytes per second of at least 4k, such as \"500k\"";
-            let rate = text(&value).and_then(bytes).filter(|rate| DOWNLOAD_RATE_MIN <= *rate);
+            let rate = text(&value).and_then(byte_size).filter(|rate| DOWNLOAD_RATE_MIN <= *rate);
             settings.bytes_per_second = Some(rate.ok_or_else(|| bad(key, allowed))?);
         }
     }

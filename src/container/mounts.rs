@@ -34,7 +34,9 @@ use super::{
     resolve::{self, Missing},
 };
 use crate::{
-    model::{Bundle, BundleDevice, BundleFile, BundleMount, DeviceNode, MountKind, Propagation},
+    model::{
+        Bundle, BundleDevice, BundleFile, BundleMount, Denied, DeviceNode, MountKind, Propagation,
+    },
     sys,
 };
 
@@ -418,7 +420,7 @@ impl Tree<'_> {
 
     fn user_mount(&self, wanted: &BundleMount, shared: Option<BorrowedFd<'_>>) -> io::Result<()> {
         match &wanted.kind {
-            MountKind::Bind { source, propagation, recursive, populate } => {
+            MountKind::Bind { source, propagation, recursive, populate, denied } => {
                 // The agent has followed its links, and checked where they lead.
                 let from = resolve::host_without_links(source)?;
                 let folder = is_folder(&from)?;
@@ -442,7 +444,7 @@ impl Tree<'_> {
                         recursive: *recursive,
                         private: !matches!(propagation, Propagation::Slave | Propagation::RSlave),
                         read_only: wanted.read_only,
-                        flags: MountFlags::empty(),
+                        flags: denied_flags(*denied),
                     },
                 )
             }
@@ -653,11 +655,26 @@ struct Bind {
     flags: MountFlags,
 }
 
+const fn denied_flags(denied: Denied) -> MountFlags {
+    let mut flags = MountFlags::empty();
+    if denied.programs {
+        flags = flags.union(MountFlags::NOEXEC);
+    }
+    if denied.set_id {
+        flags = flags.union(MountFlags::NOSUID);
+    }
+    if denied.devices {
+        flags = flags.union(MountFlags::NODEV);
+    }
+    flags
+}
+
 /// Takes rights from a mount; with the ones below it where the kernel can.
 fn restrict(mounted: BorrowedFd<'_>, how: &Bind) -> io::Result<()> {
     if how.read_only && how.recursive {
         match sys::mount_read_only_recursive(mounted) {
-            Ok(()) => return Ok(()),
+            Ok(()) if how.flags.is_empty() => return Ok(()),
+            Ok(()) => {}
             // Before Linux 5.12 only the mount itself.
             Err(e) if e.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => {}
             Err(e) => return Err(e),

@@ -48,12 +48,29 @@ fn number(text: &str) -> Option<u32> {
     digits.then(|| text.parse().ok()).flatten().filter(|id| *id <= ID_MAX)
 }
 
+/// Whether somebody meant a number that none may have: with a sign, or too large.
+fn is_out_of_range(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// What to do about a user; `docker service create` and a compose file name it so.
+const USER: &str = "--user (compose: user) takes a user of the image or a number, and :group";
+
+/// The same about groups beside it, which a compose file cannot name.
+const GROUP: &str = "--user (compose: user) and --group take groups of the image or numbers";
+
 fn find_group(text: &str, group: &str) -> Result<u32, String> {
     groups(group)
         .find(|(name, ..)| *name == text)
         .map(|(_, gid, _)| gid)
         .or_else(|| number(text))
-        .ok_or_else(|| format!("unable to find group {text}: no matching entries in group file"))
+        .ok_or_else(|| match is_out_of_range(text) {
+            true => format!("uids and gids must be in range 0-{ID_MAX}, not {text}; {GROUP}"),
+            false => {
+                format!("unable to find group {text}: no matching entries in group file; {GROUP}")
+            }
+        })
 }
 
 /// Resolves `user[:group]` and further groups, as runc does: names win over numbers, a number
@@ -76,11 +93,13 @@ pub(crate) fn resolve(
             User { uid: a.uid, gid: a.gid, groups: Vec::new(), home: a.home.to_owned() }
         }
         (None, Some(uid)) => User { uid, gid: 0, groups: Vec::new(), home: String::new() },
-        (None, None) if !user.is_empty() && user.bytes().all(|b| b.is_ascii_digit()) => {
-            return Err(format!("uids and gids must be in range 0-{ID_MAX}"));
+        (None, None) if is_out_of_range(user) => {
+            return Err(format!("uids and gids must be in range 0-{ID_MAX}, not {user}; {USER}"));
         }
         (None, None) => {
-            return Err(format!("unable to find user {user}: no matching entries in passwd file"));
+            return Err(format!(
+                "unable to find user {user}: no matching entries in passwd file; {USER}"
+            ));
         }
     };
     if found.home.is_empty() {
@@ -153,17 +172,29 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named() {
         let missing = |spec: &str| resolve(spec, &[], PASSWD, GROUP).unwrap_err();
-        assert_eq!(
-            missing("alice"),
-            "unable to find user alice: no matching entries in passwd file"
-        );
-        assert_eq!(
-            missing("bob:none"),
-            "unable to find group none: no matching entries in group file"
-        );
-        assert!(resolve("-1", &[], PASSWD, GROUP).is_err());
-        assert!(resolve("4294967295", &[], PASSWD, GROUP).is_err());
-        assert!(resolve("+5", &[], PASSWD, GROUP).is_err());
+        for (spec, text) in [
+            ("alice", "unable to find user alice: no matching entries in passwd file; --user"),
+            ("bob:none", "unable to find group none: no matching entries in group file; --user"),
+            ("-", "unable to find user -: "),
+        ] {
+            assert!(missing(spec).starts_with(text), "{}", missing(spec));
+        }
+        for spec in [
+            "-1",
+            "+5",
+            "-0",
+            "2147483648",
+            "4294967295",
+            "99999999999999999999",
+            "bob:-1",
+            "0:4294967295",
+        ] {
+            let text = missing(spec);
+            assert!(text.starts_with("uids and gids must be in range 0-2147483647"), "{text}");
+            assert!(text.contains("--user (compose: user)"), "{text}");
+        }
+        let more = resolve("bob", &["-7".to_owned()], PASSWD, GROUP).unwrap_err();
+        assert!(more.contains("0-2147483647") && more.contains("--group"), "{more}");
     }
 
     #[test]

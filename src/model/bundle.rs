@@ -174,6 +174,8 @@ pub enum MountKind {
         recursive: bool,
         /// Fill it from the image while it is empty, for it stands for a volume.
         populate: bool,
+        /// What it takes from the host's mount.
+        denied: Denied,
     },
     /// A folder that is made when missing, and filled from the image while it is empty.
     Volume {
@@ -197,6 +199,17 @@ pub enum MountKind {
         /// Owner and group of its root; absent: root's.
         owner: Option<(u32, u32)>,
     },
+}
+
+/// What does not work on a mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    /// Programs, `noexec`.
+    pub programs: bool,
+    /// Set-id bits and file capabilities, `nosuid`.
+    pub set_id: bool,
+    /// Device nodes, `nodev`.
+    pub devices: bool,
 }
 
 /// A device that a container may use.
@@ -243,6 +256,30 @@ pub enum Propagation {
     RSlave,
     /// Into the container.
     Slave,
+}
+
+impl Propagation {
+    const ALL: [Self; 6] =
+        [Self::RPrivate, Self::Private, Self::RShared, Self::Shared, Self::RSlave, Self::Slave];
+
+    /// Docker's word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RPrivate => "rprivate",
+            Self::Private => "private",
+            Self::RShared => "rshared",
+            Self::Shared => "shared",
+            Self::RSlave => "rslave",
+            Self::Slave => "slave",
+        }
+    }
+
+    /// What a word of Docker's stands for.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|this| this.name() == word)
+    }
 }
 
 /// A secret or config as a file.

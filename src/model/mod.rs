@@ -7,6 +7,7 @@
 
 mod assignment;
 mod bundle;
+mod capability;
 mod chain;
 mod identity;
 mod ids;
@@ -21,15 +22,17 @@ mod resolv;
 mod seal;
 mod seccomp;
 mod secret;
+mod size;
 mod spec;
 mod task;
 mod time;
 
 pub use assignment::{AssignmentSet, Change, Config, Secret, SetKind};
 pub use bundle::{
-    Bundle, BundleDevice, BundleFile, BundleMount, DeviceNode, Exit, Health, HealthCheck,
+    Bundle, BundleDevice, BundleFile, BundleMount, Denied, DeviceNode, Exit, Health, HealthCheck,
     HealthStatus, MountKind, NetworkMode, Propagation, Rlimit, RootFs, Seccomp,
 };
+pub use capability::{EVERY_CAPABILITY, capability_bit, capability_name, default_capabilities};
 pub use chain::chain;
 pub use identity::{Identity, NodeCertificate, PendingCertificate};
 pub use ids::{ConfigId, ContainerId, IdError, NodeId, SecretId, ServiceId, SessionId, TaskId};
@@ -50,6 +53,7 @@ pub use seccomp::{
     SeccompRule,
 };
 pub use secret::SecretBytes;
+pub use size::byte_size;
 pub use spec::{
     BindOptions, ContainerSpec, DnsConfig, Driver, FileReference, FileTarget, HealthSpec, Mount,
     MountSource, NetworkAttachment, Privileges, ResourceLimits, SeccompChoice, TmpfsOptions,

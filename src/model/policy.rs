@@ -1,5 +1,7 @@
 //! What the owner of this device allows, whatever a manager wishes.
 
+use super::Propagation;
+
 /// The owner's rules. What is absent allows everything, as Docker does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -9,12 +11,27 @@ pub struct Policy {
     pub digests_only: bool,
     /// `admission.bind-sources`: folders that may be mounted, and all below them.
     pub bind_sources: Option<Vec<String>>,
-    /// `admission.capabilities`: those that may be added to the default ones, without `CAP_`.
-    pub capabilities: Option<Vec<String>>,
+    /// `admission.capabilities`: those that may be added to the default ones, bit by number.
+    pub capabilities: Option<u64>,
+    /// The same with a minus: those that no container gets.
+    pub withheld_capabilities: u64,
     /// `admission.host-network` is false: no container shares the host's network.
     pub no_host_network: bool,
     /// `admission.unconfined` is false: no container goes without a seccomp profile of ours.
     pub no_unconfined: bool,
+    /// `admission.apparmor-unconfined` is false: no container goes without the AppArmor profile
+    /// that this device has.
+    pub no_apparmor_unconfined: bool,
+    /// `admission.no-new-privileges`: no container gains any by a set-id program.
+    pub no_new_privileges: bool,
+    /// `admission.sysctls`: patterns of kernel parameters that may be set, with dots.
+    pub sysctls: Option<Vec<String>>,
+    /// `admission.oom-score`: the least preference of the OOM killer, -1000 to 1000.
+    pub oom_score_min: Option<i32>,
+    /// `admission.propagation`: how mounts may travel, beside not at all.
+    pub propagation: Option<Vec<Propagation>>,
+    /// `admission.pids-limit`: most processes of a container, and what it gets that names none.
+    pub pids_max: Option<u64>,
     /// `admission.users`: ranges of numbers that a container may start as.
     pub users: Option<Vec<(u32, u32)>>,
     /// `devices`: patterns of device nodes that a bind mount makes usable.

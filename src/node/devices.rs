@@ -76,12 +76,13 @@ pub(super) fn complete(
     bundle: &mut Bundle,
     task: &Task,
     policy: &Policy,
-    missing: &str,
+    missing: &'static str,
 ) -> Result<(), String> {
+    only_offered(policy, &task.generic_resources)?;
     for mount in &mut bundle.mounts {
         let MountKind::Bind { source, .. } = &mut mount.kind else { continue };
         let Ok(real) = fs::canonicalize(&*source) else {
-            return Err(format!("{missing}: {}", source.display()));
+            return Err(spec::no_source(&source.to_string_lossy(), missing).to_string());
         };
         let text = real.to_string_lossy().into_owned();
         spec::admit_bind(policy, &text).map_err(|error| error.to_string())?;
@@ -105,15 +106,8 @@ fn given(policy: &Policy, resources: &[GenericResource]) -> Result<Vec<BundleDev
     let mut devices = Vec::new();
     for resource in resources {
         let GenericResource::Named { kind, value } = resource else { continue };
-        let Some((_, patterns)) = policy.device_classes.iter().find(|(class, _)| class == kind)
-        else {
+        if !policy.device_classes.iter().any(|(class, _)| class == kind) {
             continue;
-        };
-        // The value is a manager's: only the plain path of a node that is offered is one, for
-        // `/dev/net/../vda` is of the pattern `/dev/net/**` too.
-        let plain = value.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
-        if !plain || !patterns.iter().any(|pattern| matches(pattern, value)) {
-            return Err(format!("{value} is no device of the class {kind} on this node"));
         }
         let meta = fs::metadata(value).map_err(|e| format!("the {kind} {value} is gone: {e}"))?;
         let found = device(Path::new(value), false)
@@ -127,6 +121,24 @@ fn given(policy: &Policy, resources: &[GenericResource]) -> Result<Vec<BundleDev
         devices.push(BundleDevice { node: Some(node), ..found });
     }
     Ok(devices)
+}
+
+/// Refuses what no manager was offered. A value that matches a pattern is not enough: it may lead
+/// out of the folder, by `..` or by a link to a folder.
+fn only_offered(policy: &Policy, resources: &[GenericResource]) -> Result<(), String> {
+    let known = |kind: &String| policy.device_classes.iter().any(|(class, _)| class == kind);
+    let of_class = |resource: &&GenericResource| matches!(resource, GenericResource::Named { kind, .. } if known(kind));
+    let mut given = resources.iter().filter(of_class).peekable();
+    if given.peek().is_none() {
+        return Ok(());
+    }
+    let offered = offered(policy);
+    match given.find(|resource| !offered.contains(resource)) {
+        Some(GenericResource::Named { kind, value }) => {
+            Err(spec::no_device(kind, value).to_string())
+        }
+        Some(GenericResource::Discrete { .. }) | None => Ok(()),
+    }
 }
 
 /// What a mount brings that may be a device: the source itself, or the files of a folder of `/dev`.
@@ -158,27 +170,36 @@ mod tests {
     }
 
     #[test]
-    fn only_the_plain_path_of_a_device_of_the_class_is_one() {
-        let classes = vec![("any".into(), vec!["/dev/**".into()])];
+    fn only_what_was_offered_is_given() {
+        let classes = vec![
+            ("any".into(), vec!["/dev/**".into()]),
+            ("sink".into(), vec!["/dev/nul*".into(), "/dev/fd/**".into()]),
+        ];
         let policy = Policy { device_classes: classes, ..Policy::default() };
-        let resource =
-            |value: &str| GenericResource::Named { kind: "any".into(), value: value.into() };
-        let given = |value: &str| given(&policy, &[resource(value)]).map(|found| found.len());
-        assert_eq!(given("/dev/null"), Ok(1));
-        for value in [
-            "/dev/pts/../null",
-            "/dev/./null",
-            "/dev//null",
-            "/dev/../dev/null",
-            "/dev/null/",
-            "/dev/null/.",
-            "/dev/..",
-            "dev/null",
-            "null",
-            "",
+        let given = |kind: &str, value: &str| {
+            let named = GenericResource::Named { kind: kind.into(), value: value.into() };
+            only_offered(&policy, &[named])
+        };
+        assert_eq!(given("sink", "/dev/null"), Ok(()));
+        assert_eq!(given("any", "/dev/null"), Ok(()));
+        assert_eq!(given("other", "/dev/../etc/passwd"), Ok(()), "no class of ours");
+        for (kind, value) in [
+            ("any", "/dev/pts/../null"),
+            ("any", "/dev/./null"),
+            ("any", "/dev//null"),
+            ("any", "/dev/null/"),
+            ("any", "/dev/../dev/null"),
+            ("any", "/dev/"),
+            ("any", ""),
+            ("any", "/dev/there-is-no-such"),
+            ("any", "/etc/passwd"),
+            ("sink", "/dev/zero"),
+            // A link to a folder leads elsewhere: none of its devices is offered.
+            ("sink", "/dev/fd/0"),
         ] {
-            let refused = given(value).unwrap_err();
-            assert!(refused.contains("is no device of the class any"), "{value}: {refused}");
+            let refused = given(kind, value).unwrap_err();
+            assert!(refused.starts_with(value) && refused.contains(kind), "{value}: {refused}");
+            assert!(refused.contains("--generic-resource"), "{refused}");
         }
     }
 

@@ -183,8 +183,7 @@ impl<'a> Member<'a> {
             asked_to_tidy,
             stuck_tasks,
         );
-        let publisher =
-            Publisher::new(Rc::clone(&executor), Rc::clone(&agent), config.exec_root.clone());
+        let publisher = Publisher::new(Rc::clone(&executor), performer.context());
         Ok(Self {
             executor,
             config,

@@ -203,6 +203,11 @@ impl Performer {
         }
     }
 
+    /// What operations need of the node.
+    pub(super) fn context(&self) -> Rc<Context> {
+        Rc::clone(&self.context)
+    }
+
     /// Images that are being pulled.
     pub(super) fn pulls(&self) -> Vec<PullReport> {
         self.context.pulls.borrow().values().cloned().collect()
@@ -783,7 +788,9 @@ mod tests {
         task.runtime =
             Runtime::Container(Box::new(ContainerSpec { image, ..ContainerSpec::default() }));
         let reason = future::block_on(pulls::ensure_image(&context, &task)).unwrap_err();
-        assert_eq!(reason, "No such image: registry.invalid/x:1, and pull-policy is never");
+        let expected =
+            "pull-policy is never (No such image: registry.invalid/x:1); IMAGE (compose: image)";
+        assert!(reason.starts_with(expected), "{reason}");
         fs::remove_dir_all(context.config.data_root.parent().unwrap()).unwrap();
     }
 

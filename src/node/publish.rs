@@ -3,35 +3,34 @@
 //! Each subscription is one future that ends with `close`, also when no task matches: the
 //! manager waits for every node that it asked (behaviour.md §12).
 
-use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc};
 
 use smol::{LocalExecutor, Task as Running, Timer};
 
-use super::perform::task_dir;
+use super::{
+    perform::{Context, task_dir},
+    pulls,
+};
 use crate::{
     agent::Agent,
     limits::{LOG_BATCH_MAX_BYTES, LOG_FOLLOW_INTERVAL, LOG_SUBSCRIPTIONS_MAX},
     logs::Reader,
     model::{LogSelector, LogSubscription, NodeId, ServiceId, TaskId},
     rpc::{Link, LogSink},
+    spec,
 };
 
 /// Serves log subscriptions.
 #[derive(Debug)]
 pub(super) struct Publisher {
     executor: Rc<LocalExecutor<'static>>,
-    agent: Rc<RefCell<Agent>>,
-    exec_root: PathBuf,
+    context: Rc<Context>,
     active: BTreeMap<String, Running<()>>,
 }
 
 impl Publisher {
-    pub(super) const fn new(
-        executor: Rc<LocalExecutor<'static>>,
-        agent: Rc<RefCell<Agent>>,
-        exec_root: PathBuf,
-    ) -> Self {
-        Self { executor, agent, exec_root, active: BTreeMap::new() }
+    pub(super) const fn new(executor: Rc<LocalExecutor<'static>>, context: Rc<Context>) -> Self {
+        Self { executor, context, active: BTreeMap::new() }
     }
 
     /// Takes a message of the subscription stream in.
@@ -51,12 +50,12 @@ impl Publisher {
                 "more than {LOG_SUBSCRIPTIONS_MAX} log subscriptions: one is left unanswered"
             );
         }
-        let (agent, exec_root) = (Rc::clone(&self.agent), self.exec_root.clone());
+        let context = Rc::clone(&self.context);
         let id = wish.id.clone();
         let running = self.executor.spawn(async move {
             let mut sink = sink;
             if !full {
-                publish(&mut sink, &agent, &exec_root, &wish).await;
+                publish(&mut sink, &context, &wish).await;
             }
             if let Err(error) = sink.close().await {
                 log::debug!("log subscription: {error}");
@@ -71,35 +70,39 @@ impl Publisher {
     }
 }
 
-async fn publish(
-    sink: &mut LogSink,
-    agent: &RefCell<Agent>,
-    exec_root: &std::path::Path,
-    wish: &LogSubscription,
-) {
-    // Without a reader: it could not go on.
-    let mut readers: BTreeMap<TaskId, (ServiceId, Option<Reader>)> = BTreeMap::new();
+/// What one task's lines come from, and what each carries.
+struct Source {
+    service: ServiceId,
+    attributes: Vec<(String, String)>,
+    /// Absent: it could not go on.
+    reader: Option<Reader>,
+}
+
+async fn publish(sink: &mut LogSink, context: &Context, wish: &LogSubscription) {
+    let mut sources: BTreeMap<TaskId, Source> = BTreeMap::new();
     loop {
-        let tasks = matching(&agent.borrow(), &wish.selector);
+        let tasks = matching(&context.agent.borrow(), &wish.selector);
         for (task, service) in &tasks {
-            if readers.contains_key(task) {
+            if sources.contains_key(task) {
                 continue;
             }
+            let log = task_dir(&context.config.exec_root, task).join("log");
             // No ring: the container has not started yet.
-            if let Ok(reader) = Reader::open(&task_dir(exec_root, task).join("log"), &wish.options)
-            {
-                readers.insert(task.clone(), (service.clone(), Some(reader)));
+            if let Ok(reader) = Reader::open(&log, &wish.options) {
+                let attributes = attributes(context, task);
+                let source = Source { service: service.clone(), attributes, reader: Some(reader) };
+                sources.insert(task.clone(), source);
             }
         }
         let mut idle = true;
         // One batch of each in turn: a task that writes without end must not hide the others.
-        for (task, (service, slot)) in &mut readers {
-            let Some(reader) = slot else { continue };
+        for (task, source) in &mut sources {
+            let Some(reader) = &mut source.reader else { continue };
             let batch = match reader.next_batch(LOG_BATCH_MAX_BYTES) {
                 Ok(batch) => batch,
                 Err(error) => {
                     log::warn!("cannot read a log task.id={task}: {error}");
-                    *slot = None;
+                    source.reader = None;
                     continue;
                 }
             };
@@ -107,7 +110,8 @@ async fn publish(
                 continue;
             }
             idle = false;
-            if sink.send(service, task, batch.lines).await.is_err() {
+            let Source { service, attributes, .. } = source;
+            if sink.send(service, task, attributes, batch.lines).await.is_err() {
                 return;
             }
         }
@@ -118,9 +122,21 @@ async fn publish(
             return;
         }
         // An open file of a removed task would keep its memory.
-        readers.retain(|task, _| tasks.iter().any(|(there, _)| there == task));
+        sources.retain(|task, _| tasks.iter().any(|(there, _)| there == task));
         Timer::after(LOG_FOLLOW_INTERVAL).await;
     }
+}
+
+/// What the task's log options add to its lines.
+fn attributes(context: &Context, task: &TaskId) -> Vec<(String, String)> {
+    let task = context.agent.borrow().record(task).map(|record| record.task.clone());
+    let Some(task) = task else { return Vec::new() };
+    // Most tasks have no such options: the store is left alone then.
+    if task.log_driver.as_ref().is_none_or(|driver| driver.options.is_empty()) {
+        return Vec::new();
+    }
+    let image = pulls::local(context, &task);
+    spec::log_attributes(&task, image.as_ref(), &context.facts.borrow())
 }
 
 /// The tasks that any of the three lists names.

@@ -56,7 +56,7 @@ pub(super) async fn ensure_image(context: &Context, task: &Task) -> Result<Local
         return Ok(image);
     }
     if policy == PullPolicy::Never {
-        return Err(format!("No such image: {name}, and pull-policy is never"));
+        return Err(spec::no_image(&name.to_string(), Some("pull-policy is never")).to_string());
     }
     let failure = ask(context, task, &name).await;
     match (find(context, &name), failure) {
@@ -69,8 +69,7 @@ pub(super) async fn ensure_image(context: &Context, task: &Task) -> Result<Local
             remember(&mut context.stale.borrow_mut(), name.to_string(), reason);
             Ok(image)
         }
-        (None, Some(reason)) => Err(format!("No such image: {name}: {reason}")),
-        (None, None) => Err(format!("No such image: {name}")),
+        (None, reason) => Err(spec::no_image(&name.to_string(), reason.as_deref()).to_string()),
     }
 }
 

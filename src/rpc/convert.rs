@@ -433,7 +433,11 @@ fn ids<T>(what: &'static str, list: &[Vec<u8>], new: fn(&str) -> Result<T, IdErr
         .collect()
 }
 
-pub(super) fn log_message(context: &proto::LogContext, line: LogLine) -> proto::LogMessage {
+pub(super) fn log_message(
+    context: &proto::LogContext,
+    attributes: &[proto::Pair],
+    line: LogLine,
+) -> proto::LogMessage {
     proto::LogMessage {
         context: Some(context.clone()),
         timestamp: Some(timestamp(line.at)),
@@ -442,6 +446,7 @@ pub(super) fn log_message(context: &proto::LogContext, line: LogLine) -> proto::
             LogStream::Stderr => 2,
         },
         data: line.data,
+        attrs: attributes.to_vec(),
     }
 }
 

@@ -35,7 +35,7 @@ impl LogSink {
         Self { client, stream: None, subscription: subscription.into(), node }
     }
 
-    /// Sends lines of one task, in order; waits while the manager takes no more.
+    /// Sends lines of one task, in order, each with `attributes`; waits while the manager takes no more.
     ///
     /// # Errors
     /// [`CallError`]: the subscription is over, though the link may live on.
@@ -43,6 +43,7 @@ impl LogSink {
         &mut self,
         service: &ServiceId,
         task: &TaskId,
+        attributes: &[(String, String)],
         lines: Vec<LogLine>,
     ) -> Result<(), CallError> {
         let context = proto::LogContext {
@@ -50,16 +51,24 @@ impl LogSink {
             node_id: self.node.as_str().into(),
             task_id: task.as_str().into(),
         };
+        let attributes: Vec<proto::Pair> = attributes
+            .iter()
+            .map(|(key, value)| proto::Pair {
+                key: key.as_bytes().into(),
+                value: value.as_bytes().into(),
+            })
+            .collect();
+        let of_each: usize = attributes.iter().map(|pair| pair.key.len() + pair.value.len()).sum();
         let mut batch = Vec::new();
         let mut bytes = 0_usize;
         for line in lines {
-            let size = line.data.len();
+            let size = line.data.len().saturating_add(of_each);
             if !batch.is_empty() && LOG_BATCH_BYTES < bytes.saturating_add(size) {
                 self.push(mem::take(&mut batch), false).await?;
                 bytes = 0;
             }
             bytes = bytes.saturating_add(size);
-            batch.push(log_message(&context, line));
+            batch.push(log_message(&context, &attributes, line));
         }
         if batch.is_empty() { Ok(()) } else { self.push(batch, false).await }
     }

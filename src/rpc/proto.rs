@@ -761,7 +761,7 @@ pub struct PublishLogsMessage {
     #[prost(bool, tag = "3")]
     pub close: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct LogMessage {
     #[prost(message, optional, tag = "1")]
@@ -772,6 +772,8 @@ pub struct LogMessage {
     pub stream: i32,
     #[prost(bytes = "vec", tag = "4")]
     pub data: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, repeated, tag = "5")]
+    pub attrs: ::prost::alloc::vec::Vec<Pair>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]

@@ -1,7 +1,7 @@
 //! What of a spec is a template, expanded (swarmkit `template/expand.go`).
 
 use super::{
-    NodeFacts, SpecError, container_name, slot,
+    Field, NodeFacts, SpecError, container_name, slot,
     template::{self, Context, TemplateError},
 };
 use crate::model::{ContainerSpec, Mount, MountSource, Task};
@@ -26,7 +26,7 @@ pub(super) fn expand(
         env.push(match entry.split_once('=') {
             None => entry.clone(),
             Some((name, value)) => {
-                let value = one(value).map_err(failed("env", name))?;
+                let value = one(value).map_err(failed("env", Field::Env, name))?;
                 format!("{name}={value}")
             }
         });
@@ -35,18 +35,18 @@ pub(super) fn expand(
     for mount in &spec.mounts {
         let mut mount = mount.clone();
         let target = mount.target.clone();
-        mount.target = one(&target).map_err(failed("mounts", &target))?;
+        mount.target = one(&target).map_err(failed("mounts", Field::Mount, &target))?;
         match &mut mount.source {
             MountSource::Bind { path, .. } => {
-                *path = one(path).map_err(failed("mounts", &target))?;
+                *path = one(path).map_err(failed("mounts", Field::Mount, &target))?;
             }
             MountSource::Volume { name, options } => {
-                *name = one(name).map_err(failed("mounts", &target))?;
+                *name = one(name).map_err(failed("mounts", Field::Mount, &target))?;
                 for value in options.labels.values() {
-                    one(value).map_err(failed("mounts", &target))?;
+                    one(value).map_err(failed("mounts", Field::Mount, &target))?;
                 }
                 for value in options.driver.iter_mut().flat_map(|d| d.options.values_mut()) {
-                    *value = one(value).map_err(failed("mounts", &target))?;
+                    *value = one(value).map_err(failed("mounts", Field::Mount, &target))?;
                 }
             }
             MountSource::Tmpfs { .. }
@@ -56,7 +56,8 @@ pub(super) fn expand(
         }
         mounts.push(mount);
     }
-    let hostname = one(&spec.hostname).map_err(failed("hostname", &spec.hostname))?;
+    let hostname =
+        one(&spec.hostname).map_err(failed("hostname", Field::Hostname, &spec.hostname))?;
     Ok(Expanded { env, mounts, hostname })
 }
 
@@ -77,7 +78,7 @@ pub(super) fn context(task: &Task, node: &NodeFacts) -> Context {
     }
 }
 
-fn failed(part: &'static str, item: &str) -> impl FnOnce(TemplateError) -> SpecError {
+fn failed(part: &'static str, field: Field, item: &str) -> impl FnOnce(TemplateError) -> SpecError {
     let item = item.to_owned();
-    move |source| SpecError::Expand { part, item, source }
+    move |source| SpecError::Expand { part, field, item, source }
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::{
-    NodeFacts, SpecError, clean, expand,
+    Field, NodeFacts, SpecError, clean, expand,
     template::{self, Payload},
 };
 use crate::model::{
@@ -46,7 +46,7 @@ pub(super) fn build(
     let mut built = Vec::new();
     for reference in &spec.secrets {
         let Some(target) = &reference.file else { continue };
-        let file = file(target, "/run/secrets", "secret")?;
+        let file = file(target, "/run/secrets", "secret", Field::Secret)?;
         if let Files::Given { secret, .. } = files {
             let found = secret(&reference.id).ok_or_else(|| missing("secret", &reference.id))?;
             let data = found.data.as_ref().ok_or_else(|| no_room("secret", &reference.id))?;
@@ -57,7 +57,7 @@ pub(super) fn build(
     }
     for reference in &spec.configs {
         let Some(target) = &reference.file else { continue };
-        let file = file(target, "/", "config")?;
+        let file = file(target, "/", "config", Field::Config)?;
         if let Files::Given { config, .. } = files {
             let found = config(&reference.id).ok_or_else(|| missing("config", &reference.id))?;
             let data = found.data.as_ref().ok_or_else(|| no_room("config", &reference.id))?;
@@ -70,15 +70,21 @@ pub(super) fn build(
 }
 
 /// A file without its content.
-fn file(target: &FileTarget, dir: &str, kind: &str) -> Result<BundleFile, SpecError> {
+fn file(target: &FileTarget, dir: &str, kind: &str, field: Field) -> Result<BundleFile, SpecError> {
     let name = &target.name;
     let path = if name.starts_with('/') { clean(name) } else { clean(&format!("{dir}/{name}")) };
     if path == "/" || path == dir || name.contains('\0') {
-        return Err(SpecError::invalid(format!("invalid target of a {kind}: {name:?} is no file")));
+        return Err(SpecError::invalid(
+            field,
+            format!("invalid target of a {kind}: {name:?} is no file"),
+        ));
     }
     let number = |text: &str, what: &str| {
         text.parse::<u32>().ok().filter(|id| *id != u32::MAX).ok_or_else(|| {
-            SpecError::invalid(format!("invalid {what} of {kind} {name:?}: {text:?} is no number"))
+            SpecError::invalid(
+                field,
+                format!("invalid {what} of {kind} {name:?}: {text:?} is no number"),
+            )
         })
     };
     Ok(BundleFile {
@@ -118,7 +124,12 @@ impl Content<'_> {
         match self.templating {
             "" => return Ok(self.data.clone()),
             "golang" => {}
-            _ => return Err(SpecError::invalid("unrecognized template type")),
+            _ => {
+                return Err(SpecError::invalid(
+                    Field::TemplateDriver,
+                    "unrecognized template type",
+                ));
+            }
         }
         let secret = |name: &str| match files {
             Files::Given { secret, .. } => {

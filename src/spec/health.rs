@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{SpecError, process::no_nul};
+use super::{Field, SpecError, process::no_nul};
 use crate::{
     limits::{PROBE_INTERVAL, PROBE_RETRIES, PROBE_START_INTERVAL, PROBE_TIME_MIN, PROBE_TIMEOUT},
     model::{HealthCheck, HealthSpec, ImageConfig},
@@ -31,29 +31,45 @@ pub(super) fn build(
             argv
         }
         Some((word, _)) => {
-            return Err(SpecError::invalid(format!(
-                "invalid health check {word:?}: it begins with CMD, CMD-SHELL or NONE"
-            )));
+            return Err(SpecError::invalid(
+                Field::HealthCmd,
+                format!("invalid health check {word:?}: it begins with CMD, CMD-SHELL or NONE"),
+            ));
         }
     };
     if argv.is_empty() {
-        return Err(SpecError::invalid("invalid health check: CMD names no program"));
+        return Err(SpecError::invalid(
+            Field::HealthCmd,
+            "invalid health check: CMD names no program",
+        ));
     }
-    no_nul("health check", &argv)?;
+    no_nul(Field::HealthCmd, "health check", &argv)?;
     let nanos = |nanos: i64| Duration::from_nanos(u64::try_from(nanos).unwrap_or_default());
     let retries = [own.retries, u32::try_from(images.retries).unwrap_or_default()];
     Ok(Some(HealthCheck {
         argv,
-        interval: time("Interval", [own.interval, nanos(images.interval)], PROBE_INTERVAL)?,
-        timeout: time("Timeout", [own.timeout, nanos(images.timeout)], PROBE_TIMEOUT)?,
+        interval: time(
+            "Interval",
+            Field::HealthInterval,
+            [own.interval, nanos(images.interval)],
+            PROBE_INTERVAL,
+        )?,
+        timeout: time(
+            "Timeout",
+            Field::HealthTimeout,
+            [own.timeout, nanos(images.timeout)],
+            PROBE_TIMEOUT,
+        )?,
         retries: retries.into_iter().find(|retries| *retries != 0).unwrap_or(PROBE_RETRIES),
         start_period: time(
             "StartPeriod",
+            Field::HealthStartPeriod,
             [own.start_period, nanos(images.start_period)],
             Duration::ZERO,
         )?,
         start_interval: time(
             "StartInterval",
+            Field::HealthStartInterval,
             [own.start_interval, nanos(images.start_interval)],
             PROBE_START_INTERVAL,
         )?,
@@ -61,13 +77,18 @@ pub(super) fn build(
 }
 
 /// The first one that is set.
-fn time(name: &str, set: [Duration; 2], default: Duration) -> Result<Duration, SpecError> {
+fn time(
+    name: &str,
+    field: Field,
+    set: [Duration; 2],
+    default: Duration,
+) -> Result<Duration, SpecError> {
     match set.into_iter().find(|time| !time.is_zero()) {
         None => Ok(default),
-        Some(time) if time < PROBE_TIME_MIN => Err(SpecError::invalid(format!(
-            "{name} in Healthcheck cannot be less than {}ms",
-            PROBE_TIME_MIN.as_millis()
-        ))),
+        Some(time) if time < PROBE_TIME_MIN => Err(SpecError::invalid(
+            field,
+            format!("{name} in Healthcheck cannot be less than {}ms", PROBE_TIME_MIN.as_millis()),
+        )),
         Some(time) => Ok(time),
     }
 }
@@ -128,6 +149,7 @@ mod tests {
         }
         let quick = HealthSpec { interval: Duration::from_micros(999), ..HealthSpec::default() };
         let error = build(Some(&quick), &image()).unwrap_err().to_string();
-        assert_eq!(error, "Interval in Healthcheck cannot be less than 1ms");
+        let text = "Interval in Healthcheck cannot be less than 1ms; --health-interval ";
+        assert!(error.starts_with(text), "{error}");
     }
 }

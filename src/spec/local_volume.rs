@@ -7,69 +7,133 @@
 
 use std::collections::BTreeMap;
 
-use super::{SpecError, clean, resources::byte_size};
-use crate::model::{MountKind, Propagation};
+use super::{Field, SpecError, clean};
+use crate::model::{Denied, MountKind, Propagation, byte_size};
 
 const MOUNT_ON_HOST: &str = "mount it on the host and use a bind mount";
 
-/// The mount of a volume with `options`.
+/// The words of mount(8) that are flags (moby/sys `mount/flags_linux.go`), as they stand at the
+/// end: a later word wins over an earlier one.
+#[derive(Default)]
+struct Flags {
+    read_only: bool,
+    denied: Denied,
+    bound: bool,
+    recursive: bool,
+}
+
+impl Flags {
+    /// Takes a word in; `false` when it is none of these.
+    fn take(&mut self, word: &str) -> bool {
+        match word {
+            "ro" => self.read_only = true,
+            "rw" => self.read_only = false,
+            "noexec" => self.denied.programs = true,
+            "exec" => self.denied.programs = false,
+            "nosuid" => self.denied.set_id = true,
+            "suid" => self.denied.set_id = false,
+            "nodev" => self.denied.devices = true,
+            "dev" => self.denied.devices = false,
+            "bind" => self.bound = true,
+            "rbind" => (self.bound, self.recursive) = (true, true),
+            "defaults" => {
+                (self.read_only, self.denied) = (false, Denied::default());
+            }
+            // How the file system writes and keeps times: a bind has them from the host's mount,
+            // and in memory they change nothing that a program sees.
+            "sync" | "async" | "dirsync" | "atime" | "noatime" | "diratime" | "nodiratime"
+            | "relatime" | "norelatime" | "strictatime" | "nostrictatime" | "mand" | "nomand" => {}
+            // Between the host's mounts; the container's own stays private, as under Docker.
+            "private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared" => {}
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// The mount of a volume with `options`, and whether it is read-only.
 pub(super) fn build(
     options: &BTreeMap<String, String>,
     populate: bool,
-) -> Result<MountKind, SpecError> {
+) -> Result<(MountKind, bool), SpecError> {
     if let Some(unknown) =
         options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device"))
     {
         if unknown == "size" {
-            return Err(SpecError::unsupported("volume-opt size", "leave it out"));
+            return Err(SpecError::unsupported(
+                Field::VolumeOption,
+                "volume-opt size",
+                "leave it out",
+            ));
         }
-        return Err(SpecError::invalid(format!("invalid option: {unknown:?}")));
-    }
-    let get = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
-    let words = get("o").split(',').filter(|word| !word.is_empty());
-    match get("type") {
-        "tmpfs" => tmpfs(words),
-        "" | "none" | "bind" => bind(get("device"), words, populate),
-        kind => Err(SpecError::unsupported(format!("volume-opt type={kind}"), MOUNT_ON_HOST)),
-    }
-}
-
-fn bind<'a>(
-    device: &str,
-    words: impl Iterator<Item = &'a str>,
-    populate: bool,
-) -> Result<MountKind, SpecError> {
-    if !device.starts_with('/') || device.contains('\0') {
-        return Err(SpecError::invalid(format!(
-            "invalid device of a volume: {device:?} is no absolute path"
-        )));
-    }
-    let (mut bound, mut recursive) = (false, false);
-    for word in words {
-        match word {
-            "bind" => bound = true,
-            "rbind" => (bound, recursive) = (true, true),
-            "rw" => {}
-            other => return Err(unsupported(other)),
-        }
-    }
-    if !bound {
-        return Err(SpecError::unsupported(
-            format!("volume-opt device={device} without o=bind"),
-            MOUNT_ON_HOST,
+        return Err(SpecError::invalid(
+            Field::VolumeOption,
+            format!("invalid option: {unknown:?}"),
         ));
     }
-    let source = clean(device).into();
-    Ok(MountKind::Bind { source, propagation: Propagation::RPrivate, recursive, populate })
+    let get = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
+    let (mut flags, mut rest) = (Flags::default(), Vec::new());
+    for word in get("o").split(',').filter(|word| !word.is_empty()) {
+        if !flags.take(word) {
+            rest.push(word);
+        }
+    }
+    let device = get("device");
+    match get("type") {
+        // The kernel looks at no type then.
+        _ if flags.bound => {
+            if let Some(word) = rest.first() {
+                return Err(unsupported(word));
+            }
+            bind(device, &flags, populate).map(|kind| (kind, flags.read_only))
+        }
+        "tmpfs" => tmpfs(&rest, flags.denied).map(|kind| (kind, flags.read_only)),
+        "" | "none" | "bind" => {
+            absolute(device)?;
+            Err(SpecError::unsupported(
+                Field::VolumeOption,
+                format!("volume-opt device={device} without o=bind"),
+                "say o=bind, or mount it on the host and use a bind mount",
+            ))
+        }
+        kind => Err(SpecError::unsupported(
+            Field::VolumeOption,
+            format!("volume-opt type={kind}"),
+            MOUNT_ON_HOST,
+        )),
+    }
 }
 
-/// Empty, for what dockerd copies into such a volume goes with the copying mount.
-fn tmpfs<'a>(words: impl Iterator<Item = &'a str>) -> Result<MountKind, SpecError> {
-    let (mut size_bytes, mut mode, mut exec) = (None, 0o1777, true);
+fn absolute(device: &str) -> Result<(), SpecError> {
+    if device.starts_with('/') && !device.contains('\0') {
+        return Ok(());
+    }
+    let reason = format!("invalid device of a volume: {device:?} is no absolute path");
+    Err(SpecError::invalid(Field::VolumeOption, reason))
+}
+
+fn bind(device: &str, flags: &Flags, populate: bool) -> Result<MountKind, SpecError> {
+    absolute(device)?;
+    Ok(MountKind::Bind {
+        source: clean(device).into(),
+        propagation: Propagation::RPrivate,
+        recursive: flags.recursive,
+        populate,
+        denied: flags.denied,
+    })
+}
+
+/// Empty, for what dockerd copies into such a volume goes with the copying mount. Set-id programs
+/// and devices never work in it.
+fn tmpfs(words: &[&str], denied: Denied) -> Result<MountKind, SpecError> {
+    let (mut size_bytes, mut mode) = (None, 0o1777);
     let (mut uid, mut gid) = (None, None);
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
-        let wrong = || SpecError::invalid(format!("invalid option of a tmpfs volume: {word:?}"));
+        let wrong = || {
+            let reason = format!("invalid option of a tmpfs volume: {word:?}");
+            SpecError::invalid(Field::VolumeOption, reason)
+        };
         let id = || value.parse::<u32>().ok().filter(|id| *id != u32::MAX).ok_or_else(wrong);
         match key {
             "size" => size_bytes = Some(byte_size(value).ok_or_else(wrong)?),
@@ -78,27 +142,63 @@ fn tmpfs<'a>(words: impl Iterator<Item = &'a str>) -> Result<MountKind, SpecErro
             }
             "uid" => uid = Some(id()?),
             "gid" => gid = Some(id()?),
-            "noexec" => exec = false,
-            // Always so here.
-            "nosuid" | "nodev" | "rw" | "exec" => {}
             _ => return Err(unsupported(word)),
         }
     }
     let owner = (uid.is_some() || gid.is_some()).then(|| (uid.unwrap_or(0), gid.unwrap_or(0)));
-    Ok(MountKind::Tmpfs { size_bytes, mode: Some(mode), exec, owner })
+    Ok(MountKind::Tmpfs { size_bytes, mode: Some(mode), exec: !denied.programs, owner })
 }
 
 fn unsupported(word: &str) -> SpecError {
-    SpecError::unsupported(format!("volume-opt o={word}"), MOUNT_ON_HOST)
+    SpecError::unsupported(
+        Field::VolumeOption,
+        format!("volume-opt o={word}"),
+        "leave the word out, or mount it on the host and use a bind mount",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn made(options: &[(&str, &str)]) -> Result<MountKind, String> {
+    fn built(options: &[(&str, &str)]) -> Result<(MountKind, bool), String> {
         let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         build(&options, true).map_err(|error| error.to_string())
+    }
+
+    fn made(options: &[(&str, &str)]) -> Result<MountKind, String> {
+        built(options).map(|(kind, _)| kind)
+    }
+
+    #[test]
+    fn the_words_of_mount_are_taken_and_the_last_one_wins() {
+        let with = |words: &str| built(&[("type", "none"), ("o", words), ("device", "/x")]);
+        let none = Denied::default();
+        let programs = Denied { programs: true, ..none };
+        let all = Denied { programs: true, set_id: true, devices: true };
+        for (words, read_only, recursive, denied) in [
+            ("bind", false, false, none),
+            ("bind,ro", true, false, none),
+            ("ro,bind", true, false, none),
+            ("bind,ro,rw", false, false, none),
+            ("rbind,ro", true, true, none),
+            ("bind,noexec,nosuid,nodev", false, false, all),
+            ("bind,noexec,exec,noexec", false, false, programs),
+            ("bind,noexec,ro,defaults", false, false, none),
+            ("bind,noatime,nodiratime,relatime,sync,dirsync", false, false, none),
+            (",bind,,rshared,", false, false, none),
+        ] {
+            let (kind, ro) = with(words).unwrap();
+            let MountKind::Bind { propagation, recursive: below, denied: less, .. } = kind else {
+                panic!("{words}: {kind:?}");
+            };
+            assert_eq!((ro, below, less), (read_only, recursive, denied), "{words}");
+            assert_eq!(propagation, Propagation::RPrivate, "{words}");
+        }
+        // Whatever type is said beside it.
+        assert!(built(&[("type", "nfs"), ("o", "bind"), ("device", "/x")]).is_ok());
+        let (kind, ro) = built(&[("type", "tmpfs"), ("o", "ro,noexec,noatime,size=1m")]).unwrap();
+        assert!(ro && matches!(kind, MountKind::Tmpfs { exec: false, .. }), "{kind:?}");
     }
 
     #[test]
@@ -126,7 +226,10 @@ mod tests {
             (&[("type", "ext4"), ("device", "/dev/sda1")], "type=ext4"),
             (&[("type", "none"), ("device", "/x")], "without o=bind"),
             (&[("o", "bind"), ("device", "x")], "no absolute path"),
-            (&[("o", "bind,noatime"), ("device", "/x")], "o=noatime"),
+            (&[("o", "bind,size=1m"), ("device", "/x")], "o=size=1m"),
+            (&[("o", "bind,remount"), ("device", "/x")], "o=remount"),
+            (&[("o", "bind,unbindable"), ("device", "/x")], "o=unbindable"),
+            (&[("o", "BIND"), ("device", "/x")], "without o=bind"),
             (&[("type", "tmpfs"), ("o", "size=much")], "size=much"),
             (&[("type", "tmpfs"), ("o", "uid=-1")], "uid=-1"),
             (&[("size", "10m")], "size"),

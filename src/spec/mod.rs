@@ -11,9 +11,11 @@
 mod admission;
 mod error;
 mod expand;
+mod field;
 mod files;
 mod health;
 mod local_volume;
+mod log;
 mod mounts;
 mod names;
 mod process;
@@ -30,7 +32,9 @@ use std::path::PathBuf;
 
 pub use admission::{admit_bind, admit_image};
 pub use error::SpecError;
+pub use field::Field;
 pub use files::Files;
+pub use log::log_attributes;
 #[doc(hidden)]
 pub use seccomp::build as seccomp_profile;
 
@@ -84,9 +88,11 @@ pub fn check(task: &Task, node: &NodeFacts) -> Result<(), SpecError> {
     image(task)?;
     mounts::validate(&spec.mounts)?;
     refuse::check(task, spec)?;
+    admission::check(&node.policy, spec, !bridged(task)?)?;
     seccomp(spec, node)?;
     let expanded = expand::expand(task, spec, node)?;
-    admission::check(&node.policy, spec, !bridged(task)?, &expanded.mounts)?;
+    mounts::admit(&expanded.mounts, &node.policy)?;
+    admission::sysctls(&node.policy, security::parameters(&spec.sysctls)?.keys())?;
     resources::enforced(resources::memory(task.limits.memory_bytes)?, node)?;
     Ok(())
 }
@@ -108,6 +114,24 @@ pub fn image(task: &Task) -> Result<&str, SpecError> {
 /// [`SpecError`] when it asks for a network that this node does not have.
 pub fn bridged(task: &Task) -> Result<bool, SpecError> {
     refuse::bridged(task)
+}
+
+/// Why there is no image to run; `reason` is what came of a pull.
+#[must_use]
+pub fn no_image(image: &str, reason: Option<&str>) -> SpecError {
+    SpecError::NotHere { image: image.to_owned(), reason: reason.map(str::to_owned) }
+}
+
+/// Why a bind mount of `path` is refused when there is nothing; `reason` is Docker's text.
+#[must_use]
+pub fn no_source(path: &str, reason: &'static str) -> SpecError {
+    SpecError::NoSource { reason, path: path.to_owned() }
+}
+
+/// Why a device is refused that no class of this node offers.
+#[must_use]
+pub fn no_device(kind: &str, value: &str) -> SpecError {
+    SpecError::NoDevice { kind: kind.to_owned(), value: value.to_owned() }
 }
 
 /// The container's name as Docker would give it; `.Task.Name` in templates.
@@ -144,10 +168,10 @@ pub fn build(
     let hostname = names::hostname(&expanded.hostname, network, container, node)?;
     let own_signal = &spec.stop_signal;
     if !own_signal.is_empty() && signal::parse(own_signal).is_none() {
-        return Err(SpecError::invalid(format!("invalid signal: {own_signal}")));
+        return Err(SpecError::invalid(Field::StopSignal, format!("invalid signal: {own_signal}")));
     }
     let user = process::or(&spec.user, &image.config.user);
-    admission::user(&node.policy, &user)?;
+    admission::user(&node.policy, &user, &spec.groups)?;
     let (stop_signal, stop_grace_seconds) = stop(task, Some(image));
     let ulimits = resources::rlimits(&node.default_ulimits, &spec.ulimits)?;
     Ok(Bundle {
@@ -177,18 +201,20 @@ pub fn build(
         hosts: names::hosts(&spec.hosts, network)?,
         resolv_conf: names::resolv_conf(&spec.dns, network, node)?,
         network,
-        capabilities: security::capabilities(&spec.capability_add, &spec.capability_drop)?,
+        capabilities: admission::capabilities(&node.policy, spec)?,
         seccomp: seccomp(spec, node)?,
         apparmor: !spec.privileges.apparmor_disabled,
         // Who may start as some users only must not become others by a set-id program.
-        no_new_privileges: spec.privileges.no_new_privileges || node.policy.users.is_some(),
+        no_new_privileges: spec.privileges.no_new_privileges
+            || node.policy.no_new_privileges
+            || node.policy.users.is_some(),
         users: node.policy.users.clone(),
         memory_bytes: resources::enforced(resources::memory(task.limits.memory_bytes)?, node)?,
         nano_cpus: resources::cpus(task.limits.nano_cpus, node.cpus)?,
-        pids: u64::try_from(spec.pids_limit).ok().filter(|pids| 0 < *pids),
+        pids: admission::pids(&node.policy, spec.pids_limit)?,
         cgroup_parent: node.cgroup_parent.clone(),
         rlimits: ulimits,
-        oom_score_adj: resources::oom_score_adj(spec.oom_score_adj)?,
+        oom_score_adj: admission::oom_score_adj(&node.policy, spec.oom_score_adj)?,
         sysctls: security::sysctls(&spec.sysctls, network)?,
         tty: spec.tty,
         open_stdin: spec.open_stdin,
@@ -205,7 +231,7 @@ fn seccomp(spec: &ContainerSpec, node: &NodeFacts) -> Result<Seccomp, SpecError>
         SeccompChoice::Default => Ok(Seccomp::Default),
         SeccompChoice::Unconfined => Ok(Seccomp::Unconfined),
         SeccompChoice::Custom(profile) => {
-            let capabilities = security::capabilities(&spec.capability_add, &spec.capability_drop)?;
+            let capabilities = admission::capabilities(&node.policy, spec)?;
             seccomp::build(profile, capabilities, node.kernel)
         }
     }
@@ -232,6 +258,7 @@ fn container_spec(task: &Task) -> Result<&ContainerSpec, SpecError> {
     match &task.runtime {
         Runtime::Container(spec) => Ok(spec),
         Runtime::Attachment => Err(SpecError::unsupported(
+            Field::Runtime,
             "network attachments of containers that swarm does not manage",
             "start the container on another node",
         )),

@@ -4,10 +4,10 @@ use core::fmt::Write;
 
 use ring::digest;
 
-use super::{NodeFacts, SpecError, clean, local_volume};
+use super::{Field, NodeFacts, SpecError, admission, clean, local_volume};
 use crate::model::{
-    BundleMount, ContainerId, ImageConfig, Mount, MountKind, MountSource, TmpfsOptions,
-    VolumeOptions,
+    BundleMount, ContainerId, Denied, ImageConfig, Mount, MountKind, MountSource, Policy,
+    TmpfsOptions, VolumeOptions,
 };
 
 /// Checks the mounts before any template is expanded (moby
@@ -17,47 +17,58 @@ pub(super) fn validate(mounts: &[Mount]) -> Result<(), SpecError> {
     for mount in mounts {
         let pipe = matches!(mount.source, MountSource::NamedPipe);
         if !absolute(&mount.target) && !pipe {
-            return Err(SpecError::invalid(format!(
-                "invalid mount target, must be an absolute path: {}",
-                mount.target
-            )));
+            return Err(SpecError::invalid(
+                Field::Mount,
+                format!("invalid mount target, must be an absolute path: {}", mount.target),
+            ));
         }
         match &mount.source {
             MountSource::Bind { path, .. } if !absolute(path) => {
-                return Err(SpecError::invalid(format!(
-                    "invalid bind mount source, must be an absolute path: {path}"
-                )));
+                return Err(SpecError::invalid(
+                    Field::Mount,
+                    format!("invalid bind mount source, must be an absolute path: {path}"),
+                ));
             }
             MountSource::Bind { options, .. } if options.create_source => {
                 return Err(SpecError::unsupported(
+                    Field::Mount,
                     "the bind option CreateMountpoint",
                     "make the folder on the node",
                 ));
             }
             MountSource::Bind { .. } => {}
             MountSource::Volume { name, .. } if absolute(name) => {
-                return Err(SpecError::invalid(format!(
-                    "invalid volume mount source, must not be an absolute path: {name}"
-                )));
+                return Err(SpecError::invalid(
+                    Field::Mount,
+                    format!("invalid volume mount source, must not be an absolute path: {name}"),
+                ));
             }
             MountSource::Volume { options, .. } => volume_options(options)?,
             MountSource::Tmpfs { source, .. } if !source.is_empty() => {
-                return Err(SpecError::invalid("invalid tmpfs source, source must be empty"));
+                return Err(SpecError::invalid(
+                    Field::Tmpfs,
+                    "invalid tmpfs source, source must be empty",
+                ));
             }
             MountSource::Tmpfs { .. } => {}
             MountSource::NamedPipe => {
                 return Err(SpecError::invalid(
+                    Field::Mount,
                     "invalid mount config for type \"npipe\": mount type unknown",
                 ));
             }
             MountSource::Cluster => {
                 return Err(SpecError::unsupported(
+                    Field::Mount,
                     "CSI cluster volumes",
                     "use a volume with driver local, or a bind mount",
                 ));
             }
             MountSource::Unknown(number) => {
-                return Err(SpecError::invalid(format!("invalid mount type: {number}")));
+                return Err(SpecError::invalid(
+                    Field::Mount,
+                    format!("invalid mount type: {number}"),
+                ));
             }
         }
     }
@@ -68,12 +79,14 @@ fn volume_options(options: &VolumeOptions) -> Result<(), SpecError> {
     if let Some(driver) = &options.driver {
         if !matches!(driver.name.as_str(), "" | "local") {
             return Err(SpecError::unsupported(
+                Field::VolumeDriver,
                 format!("volume-driver {}", driver.name),
                 "use the driver local, or a bind mount of what the host mounts",
             ));
         }
         if !driver.options.is_empty() && !options.subpath.is_empty() {
             return Err(SpecError::unsupported(
+                Field::VolumeSubpath,
                 "volume-subpath with volume-opt",
                 "mount the whole volume",
             ));
@@ -82,6 +95,7 @@ fn volume_options(options: &VolumeOptions) -> Result<(), SpecError> {
     let leaves = options.subpath.split('/').any(|part| part == "..");
     if options.subpath.starts_with('/') || leaves || options.subpath.contains('\0') {
         return Err(SpecError::invalid(
+            Field::VolumeSubpath,
             "invalid mount config for type \"volume\": subpath must be a relative path within the \
              volume",
         ));
@@ -102,10 +116,13 @@ pub(super) fn build(
     for mount in mounts {
         let target = target(&mount.target, type_name(&mount.source))?;
         if built.iter().any(|other| other.target == target) {
-            return Err(SpecError::invalid(format!("Duplicate mount point: {target}")));
+            return Err(SpecError::invalid(
+                Field::Mount,
+                format!("Duplicate mount point: {target}"),
+            ));
         }
-        let kind = kind(mount, &target, container, node)?;
-        built.push(BundleMount { kind, target, read_only: mount.read_only });
+        let (kind, read_only) = kind(mount, &target, container, node)?;
+        built.push(BundleMount { kind, target, read_only: mount.read_only || read_only });
     }
     for path in image.volumes.iter().flat_map(|volumes| volumes.keys()) {
         let target = target(&format!("/{path}"), "volume")?;
@@ -118,35 +135,25 @@ pub(super) fn build(
     Ok(built)
 }
 
-fn kind(
-    mount: &Mount,
-    target: &str,
-    container: &ContainerId,
-    node: &NodeFacts,
-) -> Result<MountKind, SpecError> {
+/// A mount that shows something of the host, or of a driver's: it needs no container to be known.
+/// Also whether it is read-only of its own.
+fn of_host(mount: &Mount) -> Result<Option<(MountKind, bool)>, SpecError> {
     match &mount.source {
         MountSource::Bind { path, options } => {
             if path.contains('\0') {
-                return Err(SpecError::invalid("invalid bind mount source: it has a zero byte"));
+                return Err(SpecError::invalid(
+                    Field::Mount,
+                    "invalid bind mount source: it has a zero byte",
+                ));
             }
-            Ok(MountKind::Bind {
+            let kind = MountKind::Bind {
                 source: clean(path).into(),
                 propagation: options.propagation,
                 recursive: !options.nonrecursive,
                 populate: false,
-            })
-        }
-        MountSource::Volume { name, .. } if name.is_empty() && mount.read_only => {
-            Err(SpecError::invalid(
-                "invalid mount config for type \"volume\": must not set ReadOnly mode when using \
-                 anonymous volumes",
-            ))
-        }
-        MountSource::Volume { name, options } if name.is_empty() && !options.subpath.is_empty() => {
-            Err(SpecError::invalid(
-                "invalid mount config for type \"volume\": must not set Subpath when using \
-                 anonymous volumes",
-            ))
+                denied: Denied::default(),
+            };
+            Ok(Some((kind, false)))
         }
         MountSource::Volume {
             name,
@@ -155,22 +162,70 @@ fn kind(
             if !name.is_empty() {
                 volume_name(name)?;
             }
-            local_volume::build(&driver.options, !no_copy)
+            local_volume::build(&driver.options, !no_copy).map(Some)
         }
-        MountSource::Volume { name, options } if name.is_empty() => {
-            Ok(anonymous(target, !options.no_copy, container, node))
+        MountSource::Volume { .. }
+        | MountSource::Tmpfs { .. }
+        | MountSource::NamedPipe
+        | MountSource::Cluster
+        | MountSource::Unknown(_) => Ok(None),
+    }
+}
+
+/// Refuses what the owner does not admit of mounts, before their image is here. `mounts` are
+/// expanded.
+pub(super) fn admit(mounts: &[Mount], policy: &Policy) -> Result<(), SpecError> {
+    for mount in mounts {
+        if let Some((kind, _)) = of_host(mount)? {
+            admission::mount(policy, &kind, &mount.target)?;
+        }
+    }
+    Ok(())
+}
+
+fn kind(
+    mount: &Mount,
+    target: &str,
+    container: &ContainerId,
+    node: &NodeFacts,
+) -> Result<(MountKind, bool), SpecError> {
+    let nameless = matches!(&mount.source, MountSource::Volume { name, .. } if name.is_empty());
+    if nameless && mount.read_only {
+        return Err(SpecError::invalid(
+            Field::Mount,
+            "invalid mount config for type \"volume\": must not set ReadOnly mode when using \
+             anonymous volumes",
+        ));
+    }
+    if let Some(found) = of_host(mount)? {
+        return Ok(found);
+    }
+    let kind = match &mount.source {
+        MountSource::Volume { options, .. } if nameless && !options.subpath.is_empty() => {
+            return Err(SpecError::invalid(
+                Field::VolumeSubpath,
+                "invalid mount config for type \"volume\": must not set Subpath when using \
+                 anonymous volumes",
+            ));
+        }
+        MountSource::Volume { options, .. } if nameless => {
+            anonymous(target, !options.no_copy, container, node)
         }
         MountSource::Volume { name, options } => {
             volume_name(name)?;
             let source = node.data_root.join("volumes").join(name).join("data");
             let subpath = options.subpath.clone();
-            Ok(MountKind::Volume { source, subpath, populate: !options.no_copy, anonymous: false })
+            MountKind::Volume { source, subpath, populate: !options.no_copy, anonymous: false }
         }
-        MountSource::Tmpfs { options, .. } => tmpfs(options),
-        MountSource::NamedPipe | MountSource::Cluster | MountSource::Unknown(_) => {
-            Err(SpecError::invalid("invalid mount type"))
+        MountSource::Tmpfs { options, .. } => tmpfs(options)?,
+        MountSource::Bind { .. }
+        | MountSource::NamedPipe
+        | MountSource::Cluster
+        | MountSource::Unknown(_) => {
+            return Err(SpecError::invalid(Field::Mount, "invalid mount type"));
         }
-    }
+    };
+    Ok((kind, false))
 }
 
 /// A volume that goes with its container. Its name follows from the container and the target, so
@@ -190,7 +245,7 @@ fn anonymous(target: &str, populate: bool, container: &ContainerId, node: &NodeF
 const FILE_NAME_MAX_BYTES: usize = 255;
 
 fn volume_name(name: &str) -> Result<(), SpecError> {
-    let wrong = |why: &str| Err(SpecError::invalid(format!("create {name}: {why}")));
+    let wrong = |why: &str| Err(SpecError::invalid(Field::Mount, format!("create {name}: {why}")));
     if name.len() == 1 {
         return wrong(
             "volume name is too short, names should be at least two alphanumeric characters",
@@ -212,17 +267,23 @@ fn tmpfs(options: &TmpfsOptions) -> Result<MountKind, SpecError> {
     let mut exec = false;
     if !options.options.is_empty() {
         let words = serde_json::from_str::<Vec<Vec<String>>>(&options.options).map_err(|_| {
-            SpecError::invalid("invalid mount config for type \"tmpfs\": options are not a list")
+            SpecError::invalid(
+                Field::Tmpfs,
+                "invalid mount config for type \"tmpfs\": options are not a list",
+            )
         })?;
         for word in words {
             exec = match word.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
                 ["exec"] => true,
                 ["noexec"] => false,
                 other => {
-                    return Err(SpecError::invalid(format!(
-                        "invalid mount config for type \"tmpfs\": invalid option: {}",
-                        other.join("=")
-                    )));
+                    return Err(SpecError::invalid(
+                        Field::Tmpfs,
+                        format!(
+                            "invalid mount config for type \"tmpfs\": invalid option: {}",
+                            other.join("=")
+                        ),
+                    ));
                 }
             };
         }
@@ -239,13 +300,16 @@ fn tmpfs(options: &TmpfsOptions) -> Result<MountKind, SpecError> {
 fn target(path: &str, type_name: &str) -> Result<String, SpecError> {
     let target = clean(path);
     if target == "/" {
-        return Err(SpecError::invalid(format!(
-            "invalid mount config for type {type_name:?}: invalid specification: destination \
+        return Err(SpecError::invalid(
+            Field::Mount,
+            format!(
+                "invalid mount config for type {type_name:?}: invalid specification: destination \
              can't be '/'"
-        )));
+            ),
+        ));
     }
     if target.contains('\0') {
-        return Err(SpecError::invalid("invalid mount target: it has a zero byte"));
+        return Err(SpecError::invalid(Field::Mount, "invalid mount target: it has a zero byte"));
     }
     Ok(target)
 }

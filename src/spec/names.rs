@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{NodeFacts, SpecError, private};
+use super::{Field, NodeFacts, SpecError, private};
 use crate::model::{ContainerId, DnsConfig, Endpoint, NetworkMode, ResolvConf};
 
 /// Longest host name of Linux in bytes (`HOST_NAME_MAX`).
@@ -25,10 +25,13 @@ pub(super) fn hostname(
         return Ok(container.as_str().chars().take(SHORT_ID_CHARS).collect());
     }
     if HOSTNAME_MAX_BYTES < expanded.len() || !expanded.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(SpecError::invalid(format!(
-            "invalid hostname {expanded:?}: at most {HOSTNAME_MAX_BYTES} printable ASCII characters \
+        return Err(SpecError::invalid(
+            Field::Hostname,
+            format!(
+                "invalid hostname {expanded:?}: at most {HOSTNAME_MAX_BYTES} printable ASCII characters \
              without spaces are allowed"
-        )));
+            ),
+        ));
     }
     Ok(expanded.to_owned())
 }
@@ -51,14 +54,18 @@ pub(super) fn hosts(
             ("host-gateway", NetworkMode::Host) => Ipv4Addr::LOCALHOST.to_string(),
             ("host-gateway", NetworkMode::Isolated) => {
                 return Err(SpecError::unsupported(
-                    format!("--host {name}:host-gateway (extra_hosts) without a network"),
+                    Field::Host,
+                    format!("--host {name}:host-gateway without a network"),
                     "use --network host, or remove \"bridge\": \"none\" from agent.json",
                 ));
             }
             (address, _) => address.to_owned(),
         };
         if address.parse::<IpAddr>().is_err() {
-            return Err(SpecError::invalid(format!("invalid IP address in add-host: {address:?}")));
+            return Err(SpecError::invalid(
+                Field::Host,
+                format!("invalid IP address in add-host: {address:?}"),
+            ));
         }
         hosts.push((address, name.to_owned()));
     }
@@ -89,12 +96,18 @@ pub(super) fn resolv_conf(
     let mut options = pick(&dns.options, &node.dns.options);
     for nameserver in &nameservers {
         if nameserver.parse::<IpAddr>().is_err() {
-            return Err(SpecError::invalid(format!("{nameserver} is not an ip address")));
+            return Err(SpecError::invalid(
+                Field::Dns,
+                format!("{nameserver} is not an ip address"),
+            ));
         }
     }
-    for word in search.iter().chain(&options) {
-        if word.is_empty() || word.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(SpecError::invalid(format!("{word:?} is not a domain or option for dns")));
+    for (field, words, what) in
+        [(Field::DnsSearch, &search, "domain"), (Field::DnsOption, &options, "option")]
+    {
+        let odd = |c: char| c.is_whitespace() || c.is_control();
+        if let Some(word) = words.iter().find(|word| word.is_empty() || word.contains(odd)) {
+            return Err(SpecError::invalid(field, format!("{word:?} is not a dns {what}")));
         }
     }
     let own = !(nameservers.is_empty() && search.is_empty() && options.is_empty());

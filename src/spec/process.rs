@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{SpecError, clean};
+use super::{Field, SpecError, clean};
 use crate::model::{ContainerSpec, GenericResource, ImageConfig};
 
 /// moby `oci.DefaultPathEnv`.
@@ -26,7 +26,7 @@ pub(super) fn argv(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Stri
     if argv.is_empty() {
         return Err(SpecError::NoCommand);
     }
-    no_nul("argument", &argv)?;
+    no_nul(Field::Command, "argument", &argv)?;
     Ok(argv)
 }
 
@@ -40,21 +40,7 @@ pub(super) fn env(
     hostname: &str,
     generic: &[GenericResource],
 ) -> Result<Vec<String>, SpecError> {
-    no_nul("environment variable", spec)?;
-    let images = image.env.clone().unwrap_or_default();
-    let mut wanted = spec.to_vec();
-    wanted.extend(resources(generic));
-    for entry in &wanted {
-        if name(entry).is_empty() {
-            return Err(SpecError::invalid(format!("invalid environment variable: {entry}")));
-        }
-    }
-    let own = wanted.len();
-    for entry in images {
-        if !wanted.iter().take(own).any(|other| name(other) == name(&entry)) {
-            wanted.push(entry);
-        }
-    }
+    let wanted = configured(spec, image, generic)?;
     let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if tty {
         env.push("TERM=xterm".to_owned());
@@ -71,8 +57,35 @@ pub(super) fn env(
         }
     }
     env.retain(|entry| entry.contains('='));
-    no_nul("environment variable", &env)?;
+    no_nul(Field::Env, "environment variable", &env)?;
     Ok(env)
+}
+
+/// The same without the defaults: what Docker keeps as the container's configuration.
+pub(super) fn configured(
+    spec: &[String],
+    image: &ImageConfig,
+    generic: &[GenericResource],
+) -> Result<Vec<String>, SpecError> {
+    no_nul(Field::Env, "environment variable", spec)?;
+    let images = image.env.clone().unwrap_or_default();
+    let mut wanted = spec.to_vec();
+    wanted.extend(resources(generic));
+    for entry in &wanted {
+        if name(entry).is_empty() {
+            return Err(SpecError::invalid(
+                Field::Env,
+                format!("invalid environment variable: {entry}"),
+            ));
+        }
+    }
+    let own = wanted.len();
+    for entry in images {
+        if !wanted.iter().take(own).any(|other| name(other) == name(&entry)) {
+            wanted.push(entry);
+        }
+    }
+    Ok(wanted)
 }
 
 /// `DOCKER_RESOURCE_<KIND>` for what the scheduler assigned
@@ -99,9 +112,10 @@ pub(super) fn cwd(spec: &str, image: &str) -> Result<String, SpecError> {
         return Ok("/".to_owned());
     }
     if !dir.starts_with('/') || dir.contains('\0') {
-        return Err(SpecError::invalid(format!(
-            "the working directory '{dir}' is invalid, it needs to be an absolute path"
-        )));
+        return Err(SpecError::invalid(
+            Field::Workdir,
+            format!("the working directory '{dir}' is invalid, it needs to be an absolute path"),
+        ));
     }
     Ok(clean(&dir))
 }
@@ -115,9 +129,9 @@ fn name(entry: &str) -> &str {
     entry.split_once('=').map_or(entry, |(name, _)| name)
 }
 
-pub(super) fn no_nul(what: &str, words: &[String]) -> Result<(), SpecError> {
+pub(super) fn no_nul(field: Field, what: &str, words: &[String]) -> Result<(), SpecError> {
     match words.iter().any(|word| word.contains('\0')) {
-        true => Err(SpecError::invalid(format!("{what} contains a zero byte"))),
+        true => Err(SpecError::invalid(field, format!("{what} contains a zero byte"))),
         false => Ok(()),
     }
 }

@@ -10,24 +10,31 @@
 //! | log drivers other than `json-file`, `local` and `none` | logs are in memory |
 //! | runtime `plugin`, network attachments | managers of plugins and other engines use them |
 
-use super::SpecError;
+use super::{Field, SpecError};
 use crate::model::{ContainerSpec, Task};
 
 /// Refuses what the task itself asks for.
 pub(super) fn check(task: &Task, spec: &ContainerSpec) -> Result<(), SpecError> {
     bridged(task)?;
-    let no = SpecError::unsupported;
     if spec.isolation {
-        return Err(SpecError::invalid("invalid isolation on linux: it is an option of Windows"));
+        return Err(SpecError::invalid(
+            Field::Isolation,
+            "invalid isolation on linux: it is an option of Windows",
+        ));
     }
     let privileges = &spec.privileges;
     if privileges.credential_spec {
         return Err(SpecError::invalid(
+            Field::CredentialSpec,
             "invalid --security-opt: \"credentialspec\" is an option of Windows",
         ));
     }
     if privileges.selinux {
-        return Err(no("SELinux labels", "leave them out of the service's privileges"));
+        return Err(SpecError::unsupported(
+            Field::SeLinux,
+            "SELinux labels",
+            "leave them out of the service's privileges",
+        ));
     }
     Ok(())
 }
@@ -38,14 +45,19 @@ pub(super) fn bridged(task: &Task) -> Result<bool, SpecError> {
         if network.predefined && matches!(network.name.as_str(), "host" | "bridge") {
             continue;
         }
-        let (option, remedy) = match network.ingress {
-            true => ("--publish mode=ingress".to_owned(), "use --publish mode=host"),
+        let (field, option, remedy) = match network.ingress {
+            true => (
+                Field::Publish,
+                "--publish mode=ingress".to_owned(),
+                "use --publish mode=host (compose: ports with mode: host)",
+            ),
             false => (
+                Field::Network,
                 format!("--network {} (driver {})", network.name, network.driver),
-                "use --network bridge or host, or another node",
+                "use the network bridge or host, or another node",
             ),
         };
-        return Err(SpecError::unsupported(option, remedy));
+        return Err(SpecError::unsupported(field, option, remedy));
     }
     // The first one counts, as in Docker.
     Ok(task.networks.first().is_none_or(|network| network.name == "bridge"))

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{NodeFacts, SpecError};
+use super::{Field, NodeFacts, SpecError};
 use crate::{
     limits::{CONTAINER_MEMORY_MIN_BYTES, CONTAINER_NANO_CPUS_MIN},
-    model::{Driver, Rlimit, Ulimit},
+    model::{Driver, Rlimit, Ulimit, byte_size},
 };
 
 /// `RLIMIT_*` numbers of Linux on ARM, x86 and RISC-V. Docker knows no `as` and no `rss` that
@@ -34,18 +34,22 @@ pub(super) fn rlimits(node: &[Ulimit], spec: &[Ulimit]) -> Result<Vec<Rlimit>, S
     for ulimit in node.iter().chain(spec) {
         let name = ulimit.name.as_str();
         let Some((_, resource)) = RLIMITS.iter().find(|(known, _)| *known == name) else {
-            return Err(SpecError::invalid(format!("invalid ulimit type: {name}")));
+            return Err(SpecError::invalid(Field::Ulimit, format!("invalid ulimit type: {name}")));
         };
         let (Some(soft), Some(hard)) = (bound(ulimit.soft), bound(ulimit.hard)) else {
-            return Err(SpecError::invalid(format!(
-                "invalid ulimit {name}: limits are -1 (unlimited), 0 or more"
-            )));
+            return Err(SpecError::invalid(
+                Field::Ulimit,
+                format!("invalid ulimit {name}: limits are -1 (unlimited), 0 or more"),
+            ));
         };
         if hard < soft {
-            return Err(SpecError::invalid(format!(
-                "ulimit soft limit must be less than or equal to hard limit: {} > {}",
-                ulimit.soft, ulimit.hard
-            )));
+            return Err(SpecError::invalid(
+                Field::Ulimit,
+                format!(
+                    "ulimit soft limit must be less than or equal to hard limit: {} > {}",
+                    ulimit.soft, ulimit.hard
+                ),
+            ));
         }
         limits.insert(*resource, Rlimit { resource: *resource, soft, hard });
     }
@@ -91,9 +95,10 @@ pub(super) fn cpus(nano_cpus: i64, available: u32) -> Result<Option<u64>, SpecEr
 /// The OOM killer's preference.
 pub(super) fn oom_score_adj(score: i64) -> Result<i32, SpecError> {
     i32::try_from(score).ok().filter(|score| (-1000..=1000).contains(score)).ok_or_else(|| {
-        SpecError::invalid(format!(
-            "Invalid value {score}, range for oom score adj is [-1000, 1000]"
-        ))
+        SpecError::invalid(
+            Field::OomScoreAdj,
+            format!("Invalid value {score}, range for oom score adj is [-1000, 1000]"),
+        )
     })
 }
 
@@ -107,6 +112,7 @@ pub(super) fn log_bytes(driver: Option<&Driver>, node: u64) -> Result<u64, SpecE
     }
     if !matches!(driver.name.as_str(), "" | "json-file" | "local") {
         return Err(SpecError::unsupported(
+            Field::LogDriver,
             format!("--log-driver {}", driver.name),
             "use json-file, local or none; logs are kept in memory either way",
         ));
@@ -126,17 +132,22 @@ pub(super) fn log_bytes(driver: Option<&Driver>, node: u64) -> Result<u64, SpecE
             // They only say how Docker handles its files and queues.
             "compress" | "cache-disabled" | "cache-max-file" | "cache-max-size"
             | "cache-compress" | "mode" | "max-buffer-size" => true,
-            // They add words to lines that are sent or stored elsewhere.
+            // `labels` and `env` are shown with each line, see `log.rs`; the others add words to
+            // lines that are sent or stored elsewhere.
             "labels" | "labels-regex" | "env" | "env-regex" | "tag" => true,
             _ => {
                 let name = if driver.name.is_empty() { "json-file" } else { &driver.name };
-                return Err(SpecError::invalid(format!(
-                    "unknown log opt '{key}' for {name} log driver"
-                )));
+                return Err(SpecError::invalid(
+                    Field::LogOption,
+                    format!("unknown log opt '{key}' for {name} log driver"),
+                ));
             }
         };
         if !valid {
-            return Err(SpecError::invalid(format!("invalid value for log opt {key}: {value:?}")));
+            return Err(SpecError::invalid(
+                Field::LogOption,
+                format!("invalid value for log opt {key}: {value:?}"),
+            ));
         }
     }
     let wanted = size.map_or(node, |size| size.saturating_mul(files));
@@ -145,31 +156,6 @@ pub(super) fn log_bytes(driver: Option<&Driver>, node: u64) -> Result<u64, SpecE
 
 /// Smallest log ring that is worth having, whatever `max-size` says: 16 KiB.
 const LOG_MIN_BYTES: u64 = 16 * 1024;
-
-/// Bytes of `10m`, `64K`, `1GiB` and the like; units are powers of 1024 (docker/go-units
-/// `RAMInBytes`).
-pub(super) fn byte_size(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let factor = match unit.trim_start().to_ascii_lowercase().as_str() {
-        "" | "b" => 1_u64,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        "t" | "tb" | "tib" => 1 << 40,
-        _ => return None,
-    };
-    // A fraction is cut off after the sixth digit, which is a byte of a megabyte.
-    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-    if !part.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let digits = part.get(..part.len().min(6))?;
-    let scale = 10_u64.pow(u32::try_from(digits.len()).ok()?);
-    let whole = whole.parse::<u64>().ok()?.checked_mul(factor)?;
-    let part = u128::from(digits.parse::<u64>().ok()?) * u128::from(factor) / u128::from(scale);
-    whole.checked_add(u64::try_from(part).ok()?)
-}
 
 #[cfg(test)]
 mod tests {
@@ -203,7 +189,8 @@ mod tests {
                 "invalid ulimit nofile: limits are -1 (unlimited), 0 or more",
             ),
         ] {
-            assert_eq!(rlimits(&[], &[bad]).unwrap_err().to_string(), text);
+            let error = rlimits(&[], &[bad]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{text}; --ulimit ")), "{error}");
         }
     }
 
@@ -213,15 +200,14 @@ mod tests {
         assert_eq!(memory(-1), Ok(None));
         assert_eq!(memory(6 << 20), Ok(Some(6 << 20)));
         let error = memory((6 << 20) - 1).unwrap_err();
-        assert_eq!(error.to_string(), "Minimum memory limit allowed is 6MB");
+        assert!(error.to_string().starts_with("Minimum memory limit allowed is 6MB; "), "{error}");
         assert_eq!(cpus(0, 2), Ok(None));
         assert_eq!(cpus(2_000_000_000, 2), Ok(Some(2_000_000_000)));
         assert_eq!(cpus(10_000_000, 2), Ok(Some(10_000_000)));
         for bad in [9_999_999, 2_000_000_001, i64::MAX] {
-            assert_eq!(
-                cpus(bad, 2).unwrap_err().to_string(),
-                "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
-            );
+            let error = cpus(bad, 2).unwrap_err().to_string();
+            let text = "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available; ";
+            assert!(error.starts_with(text), "{error}");
         }
         assert_eq!(oom_score_adj(-1000), Ok(-1000));
         assert!(oom_score_adj(1001).is_err());
@@ -243,20 +229,15 @@ mod tests {
         for name in ["syslog", "journald"] {
             assert!(bytes(name, &[]).unwrap_err().to_string().contains(name));
         }
-        for name in ["tag", "labels", "labels-regex", "env", "env-regex", "cache-disabled"] {
+        for name in
+            ["tag", "labels", "labels-regex", "env", "env-regex", "cache-disabled", "compress"]
+        {
             assert_eq!(bytes("json-file", &[(name, "x")]), Ok(1 << 20), "{name}");
         }
-        assert_eq!(byte_size("0.5m"), Some(512 << 10));
-        assert_eq!(byte_size("1.5g"), Some(3 << 29));
-        assert_eq!(byte_size("1.25 KiB"), Some(1280));
-        for bad in ["", ".", "1.", ".5m", "1.2.3m", "1,5m", "m", "-1m", "99999999999g"] {
-            assert_eq!(byte_size(bad), None, "{bad:?}");
-        }
+        assert_eq!(bytes("local", &[("max-size", "0.0625m")]), Ok(64 << 10));
         assert!(bytes("local", &[("max-size", "big")]).is_err());
         assert!(bytes("local", &[("max-file", "0")]).is_err());
-        assert_eq!(
-            bytes("json-file", &[("foo", "x")]).unwrap_err().to_string(),
-            "unknown log opt 'foo' for json-file log driver"
-        );
+        let error = bytes("json-file", &[("foo", "x")]).unwrap_err().to_string();
+        assert!(error.starts_with("unknown log opt 'foo' for json-file log driver; "), "{error}");
     }
 }

@@ -6,12 +6,12 @@
 
 use serde::Deserialize;
 
-use super::{SpecError, security};
+use super::{Field, SpecError};
 use crate::{
     limits::{SECCOMP_CONDITIONS_MAX, SECCOMP_NAMES_MAX, SECCOMP_PROFILE_MAX_BYTES},
     model::{
         Seccomp, SeccompAction, SeccompArchitecture, SeccompComparison, SeccompCondition,
-        SeccompProfile, SeccompRule,
+        SeccompProfile, SeccompRule, capability_bit,
     },
 };
 
@@ -68,7 +68,7 @@ struct Filter {
 }
 
 fn wrong(why: impl core::fmt::Display) -> SpecError {
-    SpecError::invalid(format!("invalid seccomp profile: {why}"))
+    SpecError::invalid(Field::Seccomp, format!("invalid seccomp profile: {why}"))
 }
 
 /// What a profile asks for in a container with `capabilities`, on a kernel of this version.
@@ -110,6 +110,7 @@ fn decide(profile: &[u8], here: &Here) -> Result<Seccomp, SpecError> {
     }
     if document.listener_path.is_some_and(|path| !path.is_empty()) {
         return Err(SpecError::unsupported(
+            Field::Seccomp,
             "a seccomp profile with listenerPath",
             "leave it out, with the rules that notify",
         ));
@@ -135,8 +136,9 @@ impl Here {
     }
 
     fn has(&self, capability: &str) -> bool {
-        let name = capability.strip_prefix("CAP_");
-        name.and_then(security::bit).is_some_and(|bit| self.capabilities & bit != 0)
+        let name =
+            capability.strip_prefix("CAP_").filter(|name| !name.contains(char::is_lowercase));
+        name.and_then(capability_bit).is_some_and(|bit| self.capabilities & bit != 0)
     }
 
     fn reaches(&self, kernel: &str) -> Result<bool, SpecError> {
@@ -263,6 +265,7 @@ fn action(word: &str, errno: Option<u64>) -> Result<SeccompAction, SpecError> {
         "SCMP_ACT_KILL_PROCESS" => SeccompAction::KillProcess,
         "SCMP_ACT_NOTIFY" => {
             return Err(SpecError::unsupported(
+                Field::Seccomp,
                 "a seccomp profile that notifies",
                 "use SCMP_ACT_ERRNO in its place",
             ));

@@ -2,80 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{SpecError, private};
-use crate::model::NetworkMode;
-
-/// Names by number, without `CAP_` (Linux `include/uapi/linux/capability.h`).
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
-/// Docker's default capabilities (moby `oci/caps/defaults.go`).
-const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FSETID",
-    "FOWNER",
-    "MKNOD",
-    "NET_RAW",
-    "SETGID",
-    "SETUID",
-    "SETFCAP",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "KILL",
-    "AUDIT_WRITE",
-];
+use super::{Field, SpecError, private};
+use crate::model::{EVERY_CAPABILITY, NetworkMode, capability_bit, default_capabilities};
 
 /// The container's capabilities, bit by number (moby `oci/caps/utils.go`, `TweakCapabilities`).
 /// `ALL` includes those that an older kernel does not have.
 pub(super) fn capabilities(add: &[String], drop: &[String]) -> Result<u64, SpecError> {
-    let (add, add_all) = mask(add, "CapAdd")?;
-    let (drop, drop_all) = mask(drop, "CapDrop")?;
-    let defaults = DEFAULT_CAPABILITIES.iter().filter_map(|name| bit(name)).fold(0, |a, b| a | b);
+    let (add, add_all) = mask(add, "CapAdd", Field::CapAdd)?;
+    let (drop, drop_all) = mask(drop, "CapDrop", Field::CapDrop)?;
+    let defaults = default_capabilities();
     Ok(if add_all {
-        every() & !drop
+        EVERY_CAPABILITY & !drop
     } else if drop_all {
         add
     } else {
@@ -83,31 +20,30 @@ pub(super) fn capabilities(add: &[String], drop: &[String]) -> Result<u64, SpecE
     })
 }
 
+/// The capabilities that these names stand for.
+pub(super) fn named(add: &[String]) -> Result<u64, SpecError> {
+    let (bits, all) = mask(add, "CapAdd", Field::CapAdd)?;
+    Ok(if all { EVERY_CAPABILITY } else { bits })
+}
+
 /// The bits of these names, and whether `ALL` is among them.
-fn mask(names: &[String], field: &str) -> Result<(u64, bool), SpecError> {
+fn mask(names: &[String], name: &str, field: Field) -> Result<(u64, bool), SpecError> {
     let (mut bits, mut all) = (0, false);
-    for name in names {
-        let upper = name.to_ascii_uppercase();
+    for word in names {
+        let upper = word.to_ascii_uppercase();
         if upper == "ALL" {
             all = true;
             continue;
         }
         let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        bits |= bit(short).ok_or_else(|| {
-            SpecError::invalid(format!("invalid {field}: unknown capability: \"CAP_{short}\""))
+        bits |= capability_bit(&upper).ok_or_else(|| {
+            SpecError::invalid(
+                field,
+                format!("invalid {name}: unknown capability: \"CAP_{short}\""),
+            )
         })?;
     }
     Ok((bits, all))
-}
-
-/// The bit of a name without `CAP_`.
-pub(super) fn bit(name: &str) -> Option<u64> {
-    let number = CAPABILITIES.iter().position(|known| *known == name)?;
-    1_u64.checked_shl(u32::try_from(number).ok()?)
-}
-
-const fn every() -> u64 {
-    (1 << CAPABILITIES.len()) - 1
 }
 
 /// Kernel parameters: Docker's defaults for a network namespace, then the spec's.
@@ -127,8 +63,30 @@ pub(super) fn sysctls(
             sysctls.insert(name.to_owned(), value.to_owned());
         }
     }
+    for (dotted, value) in parameters(spec)? {
+        if dotted.starts_with("net.") && !private(network) {
+            return Err(SpecError::invalid(
+                Field::Sysctl,
+                format!("sysctl {dotted:?} not allowed in host network namespace"),
+            ));
+        }
+        if !namespaced(&dotted) {
+            return Err(SpecError::invalid(
+                Field::Sysctl,
+                format!("sysctl {dotted:?} is not in a separate kernel namespace"),
+            ));
+        }
+        sysctls.insert(dotted, value);
+    }
+    Ok(sysctls)
+}
+
+/// The spec's kernel parameters with dots: `net/ipv4/ip_forward` is another spelling of the same.
+pub(super) fn parameters(
+    spec: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, SpecError> {
+    let mut parameters = BTreeMap::new();
     for (name, value) in spec {
-        // `net/ipv4/ip_forward` is another spelling of the same.
         let separator = name.chars().find(|c| matches!(c, '.' | '/'));
         let dotted = if separator == Some('/') { name.replace('/', ".") } else { name.clone() };
         let component = |part: &str| {
@@ -136,21 +94,11 @@ pub(super) fn sysctls(
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
         };
         if !dotted.split('.').all(component) || value.contains('\0') {
-            return Err(SpecError::invalid(format!("invalid sysctl {name:?}")));
+            return Err(SpecError::invalid(Field::Sysctl, format!("invalid sysctl {name:?}")));
         }
-        if dotted.starts_with("net.") && !private(network) {
-            return Err(SpecError::invalid(format!(
-                "sysctl {dotted:?} not allowed in host network namespace"
-            )));
-        }
-        if !namespaced(&dotted) {
-            return Err(SpecError::invalid(format!(
-                "sysctl {dotted:?} is not in a separate kernel namespace"
-            )));
-        }
-        sysctls.insert(dotted, value.clone());
+        parameters.insert(dotted, value.clone());
     }
-    Ok(sysctls)
+    Ok(parameters)
 }
 
 fn namespaced(name: &str) -> bool {
@@ -194,9 +142,11 @@ mod tests {
             assert_eq!(capabilities(&words(add), &words(drop)), Ok(expected), "{add:?} {drop:?}");
         }
         let error = capabilities(&words(&["foo"]), &[]).unwrap_err();
-        assert_eq!(error.to_string(), "invalid CapAdd: unknown capability: \"CAP_FOO\"");
+        let text = "invalid CapAdd: unknown capability: \"CAP_FOO\"; --cap-add ";
+        assert!(error.to_string().starts_with(text), "{error}");
         let error = capabilities(&[], &words(&[""])).unwrap_err();
-        assert_eq!(error.to_string(), "invalid CapDrop: unknown capability: \"CAP_\"");
+        let text = "invalid CapDrop: unknown capability: \"CAP_\"; --cap-drop ";
+        assert!(error.to_string().starts_with(text), "{error}");
     }
 
     #[test]

@@ -154,3 +154,52 @@ fn whoever_follows_does_not_keep_the_logs_of_removed_tasks_open() {
     wait_until("all of them to be closed", SOON, || open_logs() == 0);
     service.remove();
 }
+
+#[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
+fn details_are_those_of_dockerd() {
+    let world = world();
+    let docker = world.docker_worker("scribe");
+    world.manager.await_node("scribe", "ready", SOON);
+    let agent = world.agent();
+    let options = [
+        "--log-driver",
+        "json-file",
+        "--log-opt",
+        "labels=team,none,com.docker.swarm.service.name",
+        "--log-opt",
+        "env=A,T,HOSTNAME,NONE",
+        "--log-opt",
+        "max-size=0.5m",
+        "--container-label",
+        "team=roof, east",
+        "--container-label",
+        "other=1",
+        "--hostname",
+        "box",
+        "--env",
+        "A=a=b",
+        "--env",
+        "T={{.Task.Slot}}",
+        "--restart-condition",
+        "none",
+    ];
+    let details = |node: &str| {
+        let name = "detailed";
+        let words = [&options[..], &[world.images.busybox.as_str(), "echo", "line"]].concat();
+        let service = Service::create(&world.manager, node, name, &words);
+        service.await_state("complete", SOON);
+        service.await_log("line", SOON);
+        let text = service.logs(&["--details"]).0;
+        // What managers add of themselves is another for each node and service.
+        let (attributes, line) = text.trim_end().rsplit_once(' ').unwrap();
+        let mut rest: Vec<String> = attributes.split(',').map(str::to_owned).collect();
+        rest.retain(|pair| !pair.contains(".id="));
+        (rest, line.to_owned())
+    };
+    let expected = details("scribe");
+    assert!(expected.0.iter().any(|pair| pair.contains("team=")), "{expected:?}");
+    assert_eq!(details(agent.name()), expected);
+    drop(docker.docker_command().args(["swarm", "leave"]).output());
+    world.manager.try_docker(&["node", "rm", "--force", "scribe"]);
+}

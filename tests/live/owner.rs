@@ -110,7 +110,7 @@ fn what_the_owner_does_not_admit_is_rejected_with_the_rule() {
             }
         }),
     );
-    let user = ["--user", "1000"];
+    let user = ["--user", "1000:1000"];
     let bind = |path: &std::path::Path| format!("type=bind,source={},target=/x", path.display());
     let (outside, inside, link) = (bind(&outside), bind(&inside), bind(&inside.join("out")));
     for (rule, options) in [
@@ -128,7 +128,7 @@ fn what_the_owner_does_not_admit_is_rejected_with_the_rule() {
     assert!(why.contains("(rule admission.users)"), "{why}");
     let tag = world.images.tag.as_str();
     let service =
-        Service::create(&world.manager, agent.name(), "tag", &["--user", "1000", tag, "true"]);
+        Service::create(&world.manager, agent.name(), "tag", &["--user", "1000:1000", tag, "true"]);
     let why = service.await_state("rejected", SOON).err;
     assert!(why.contains("(rule admission.digests-only)"), "{why}");
     let foreign = world.images.foreign.as_str();
@@ -136,11 +136,68 @@ fn what_the_owner_does_not_admit_is_rejected_with_the_rule() {
         &world.manager,
         agent.name(),
         "other",
-        &["--user", "1000", foreign, "true"],
+        &["--user", "1000:1000", foreign, "true"],
     );
     let why = service.await_state("rejected", SOON).err;
     assert!(why.contains("(rule admission.images)"), "{why}");
 
-    let allowed = ["--user", "1000", "--mount", &inside, "--cap-add", "NET_ADMIN"];
+    let allowed = ["--user", "1000:1000", "--mount", &inside, "--cap-add", "NET_ADMIN"];
     assert_eq!(prints(&world, &agent, "admitted", &allowed, "id -u"), "1000\n");
+}
+
+#[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
+fn what_a_process_gets_keeps_to_the_owners_rules() {
+    let world = world();
+    let agent = agent(
+        &world,
+        &json!({
+            "admission": {
+                "capabilities": ["NET_ADMIN", "-NET_RAW"],
+                "no-new-privileges": true,
+                "oom-score": 100,
+                "pids-limit": 64,
+                "propagation": [],
+                "sysctls": ["net.core.*"],
+            }
+        }),
+    );
+    let folder = crate::fixture::folder().join("travels");
+    fs::create_dir_all(&folder).unwrap();
+    let travels =
+        format!("type=bind,source={},target=/x,bind-propagation=rslave", folder.display());
+    for (rule, words, options) in [
+        ("capabilities", "--cap-add (compose: cap_add)", ["--cap-add", "NET_RAW"]),
+        ("capabilities", "--cap-add (compose: cap_add)", ["--cap-add", "ALL"]),
+        (
+            "pids-limit",
+            "--limit-pids (compose: deploy.resources.limits.pids)",
+            ["--limit-pids", "65"],
+        ),
+        ("propagation", "--mount bind-propagation (compose: ", ["--mount", travels.as_str()]),
+        ("sysctls", "--sysctl (compose: sysctls)", ["--sysctl", "kernel.msgmax=9000"]),
+    ] {
+        let why = refusal(&world, &agent, "ruled", &options);
+        assert!(why.contains(&format!("(rule admission.{rule})")), "{options:?}: {why}");
+        assert!(why.contains(words), "{options:?}: {why}");
+    }
+    let script = "sed -n 's/^\\(CapBnd\\|NoNewPrivs\\):[[:space:]]*/\\1 /p' /proc/self/status; \
+                  cat /proc/self/oom_score_adj /proc/sys/net/core/somaxconn; \
+                  cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null";
+    let asked = ["--sysctl", "net.core.somaxconn=321", "--cap-add", "NET_ADMIN"];
+    let text = prints(&world, &agent, "kept", &asked, script);
+    let bounds = (0xa804_25fb_u64 | 1 << 12) & !(1 << 13);
+    assert_eq!(text, format!("CapBnd {bounds:016x}\nNoNewPrivs 1\n100\n321\n64\n"));
+}
+
+#[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
+fn what_belongs_to_docker_names_edgeagent_and_what_to_do() {
+    let world = world();
+    let agent = world.agent();
+    let path = "/var/lib/docker/containers/ea-no-such";
+    let mount = format!("type=bind,source={path},target=/x");
+    let why = refusal(&world, &agent, "hands", &["--mount", &mount]);
+    assert!(why.starts_with(path) && why.contains("runs edgeagent"), "{why}");
+    assert!(why.contains("--constraint (compose: deploy.placement.constraints)"), "{why}");
 }

@@ -400,3 +400,40 @@ fn an_image_may_be_named_by_tag() {
     let task = ended(&world, agent.name(), "tagged", "complete", &[&world.images.tag, "true"]);
     assert_eq!(task.exit_code, 0);
 }
+
+#[test]
+#[cfg_attr(not(all(root, program = "dockerd")), ignore = "needs root and dockerd")]
+fn the_words_of_the_local_driver_are_those_of_dockerd() {
+    let world = world();
+    let docker = world.docker_worker("words");
+    world.manager.await_node("words", "ready", SOON);
+    let agent = world.agent();
+    let folder = crate::fixture::folder().join("words");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("there"), "").unwrap();
+    let seen = |node: &str, number: usize, words: &str| {
+        let mount = format!(
+            "type=volume,source=words-{number},target=/v,volume-opt=type=none,\
+             volume-opt=device={},\"volume-opt=o={words}\"",
+            folder.display()
+        );
+        let script = "ls /v; touch /v/there 2>/dev/null && echo written; exit 0";
+        let image = world.images.busybox.as_str();
+        let words = ["--restart-condition", "none", "--mount", &mount, image, "sh", "-c", script];
+        let service = Service::create(&world.manager, node, "words", &words);
+        service.await_state("complete", SOON);
+        service.await_log("there", SOON);
+        service.logs(&[]).0
+    };
+    for (number, words) in
+        ["bind", "bind,ro", "ro,rbind", "bind,ro,rw", "bind,defaults,noatime", "rbind,nosuid,nodev"]
+            .into_iter()
+            .enumerate()
+    {
+        let expected = seen("words", number, words);
+        assert_eq!(seen(agent.name(), number, words), expected, "{words}");
+        assert_eq!(expected.contains("written"), !words.contains("ro") || words.contains("rw"));
+    }
+    drop(docker.docker_command().args(["swarm", "leave"]).output());
+    world.manager.try_docker(&["node", "rm", "--force", "words"]);
+}

@@ -10,8 +10,8 @@ use std::{
 
 use edgeagent::{
     model::{
-        Bundle, BundleMount, ContainerId, Exit, HealthCheck, MountKind, NetworkMode, Propagation,
-        RootFs, Seccomp, TaskId,
+        Bundle, BundleMount, ContainerId, Denied, Exit, HealthCheck, MountKind, NetworkMode,
+        Propagation, RootFs, Seccomp, TaskId,
     },
     shim::{self, Shim},
 };
@@ -99,6 +99,7 @@ impl Bench {
                     propagation: Propagation::RPrivate,
                     recursive: true,
                     populate: false,
+                    denied: Denied::default(),
                 },
                 target: "/out".to_owned(),
                 read_only: false,

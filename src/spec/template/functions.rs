@@ -88,8 +88,12 @@ pub(super) fn call(
 }
 
 fn reveal(kind: &str, name: &str, data: Option<SecretBytes>) -> Result<Value, TemplateError> {
-    let data =
-        data.ok_or_else(|| TemplateError::evaluation(format!("{kind} target {name:?} not found")))?;
+    let data = data.ok_or_else(|| {
+        TemplateError::evaluation(format!(
+            "{kind} target {name} not found: give the service a {kind} with this target (--{kind}; \
+             compose: {kind}s)"
+        ))
+    })?;
     let text = core::str::from_utf8(data.expose()).map_err(|_| TemplateError::NotText)?;
     Ok(Value::Text(text.into()))
 }

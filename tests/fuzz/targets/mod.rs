@@ -24,6 +24,7 @@ pub mod log_ring;
 pub mod log_subscription;
 pub mod mountinfo;
 pub mod netlink_answer;
+pub mod policy_pattern;
 pub mod redirect;
 pub mod resolv_conf;
 pub mod route_table;
@@ -35,6 +36,7 @@ pub mod task_spec;
 pub mod template;
 pub mod tpm_response;
 pub mod user;
+pub mod volume_options;
 pub mod zstd_frame;
 
 /// A fuzz target: takes any bytes, and panics when something is wrong.
@@ -50,7 +52,6 @@ pub const ALL: &[(&str, Target)] = &[
     ("content_range", content_range::run),
     ("credential_file", credential_file::run),
     ("certificate_status", certificate_status::run),
-    ("config", config::run),
     ("control_line", control_line::run),
     ("grpc_frame", grpc_frame::run),
     ("grpc_status", grpc_status::run),
@@ -65,15 +66,12 @@ pub const ALL: &[(&str, Target)] = &[
     ("log_ring", log_ring::run),
     ("mountinfo", mountinfo::run),
     ("join_file", join_file::run),
-    ("join_token", join_token::run),
-    ("layer_tar", layer_tar::run),
-    ("lease_record", lease_record::run),
-    ("log_ring", log_ring::run),
     ("log_subscription", log_subscription::run),
     ("netlink_answer", netlink_answer::run),
     ("redirect", redirect::run),
     ("resolv_conf", resolv_conf::run),
     ("route_table", route_table::run),
+    ("policy_pattern", policy_pattern::run),
     ("sealed_record", sealed_record::run),
     ("seccomp_profile", seccomp_profile::run),
     ("session_message", session_message::run),
@@ -82,5 +80,6 @@ pub const ALL: &[(&str, Target)] = &[
     ("template", template::run),
     ("tpm_response", tpm_response::run),
     ("user", user::run),
+    ("volume_options", volume_options::run),
     ("zstd_frame", zstd_frame::run),
 ];
