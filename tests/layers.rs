@@ -89,7 +89,7 @@ fn trees_are_removed_by_files_alone() {
     assert!(wrong.is_empty(), "files::remove_tree is for that: {}", wrong.join(", "));
 }
 
-/// What a test can not run here it is ignored for, with its reason (`build.rs` knows what there is),
+/// What a test can not run here it is ignored for, with its reason (`tests/support/build.rs` knows what there is),
 /// or it fails. One that returns would be counted as passed.
 #[test]
 fn no_test_passes_without_having_run() {

@@ -14,7 +14,7 @@ fn pids(agent: &Agent) -> Vec<i64> {
     tasks.iter().filter_map(|task| task["pid"].as_i64()).collect()
 }
 
-/// What names a machine, and what stands for it in `build.rs`.
+/// What names a machine, and what stands for it in `tests/support/build.rs`.
 const NUMBERS: [&str; 3] =
     ["/sys/class/dmi/id/product_uuid", "/proc/device-tree/serial-number", "/etc/machine-id"];
 

@@ -18,7 +18,7 @@ const PROGRAMS: &[&str] = &[
 ];
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=tests/support/build.rs");
     println!("cargo::rustc-check-cfg=cfg(root, machine_id)");
     let names: Vec<String> = PROGRAMS.iter().map(|name| format!("{name:?}")).collect();
     println!("cargo::rustc-check-cfg=cfg(program, values({}))", names.join(", "));
