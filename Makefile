@@ -96,11 +96,17 @@ lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --check --manifest-path tests/lab/Cargo.toml
 	$(CARGO) clippy --all-targets --manifest-path tests/lab/Cargo.toml --target-dir $(OUT)/lab -- -D warnings
 
-# The fuzzer wants flags that a stable compiler takes only when it is told that it may.
 .PHONY: fuzz
-fuzz: ## look for inputs that break a parser, SECONDS=60 each (needs cargo-fuzz); make test replays the known ones
-	cd tests/fuzz && export RUSTC_BOOTSTRAP=1 && for t in corpus/*; do t=$${t#corpus/}; \
-	    $(CARGO) fuzz run --fuzz-dir . -s none "$$t" "corpus/$$t" -- -max_total_time=$(or $(SECONDS),60) || exit 1; done
+fuzz: ## look for inputs that break a parser, SECONDS=60 each, TARGETS=…, JOBS=1 (needs cargo-fuzz); goes on where it ended
+	@SECONDS_EACH=$(or $(SECONDS),60) JOBS=$(or $(JOBS),1) tests/fuzz/run $(if $(BACKGROUND),-b) $(TARGETS)
+
+.PHONY: fuzz-background
+fuzz-background: ## the same behind everything else that this machine does
+	@$(MAKE) --no-print-directory fuzz BACKGROUND=yes
+
+.PHONY: fuzz-status
+fuzz-status: ## how long each parser was fuzzed, and what was found; make test replays what is in tests/fuzz/corpus
+	@tests/fuzz/run -s
 
 .PHONY: packages
 packages: # what the tests and the demo need from Debian, installed when missing
