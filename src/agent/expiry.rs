@@ -87,7 +87,7 @@ impl Expiry {
     /// There is a new certificate.
     pub(super) fn certified(&mut self, not_before: UnixTime, not_after: UnixTime) {
         self.not_after = Some(not_after);
-        self.floor = self.floor.max(not_before);
+        self.floor = Identity::raised_floor(self.floor, not_before);
         self.accepted();
     }
 

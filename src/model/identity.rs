@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::CLOCK_SURELY_PAST_SECONDS;
+
 use super::{Availability, NodeId, Peer, SecretBytes, UnixTime};
 
 /// Everything that survives a reboot about membership; the content of the sealed file.
@@ -45,6 +47,20 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// What a certificate that begins at `not_before` makes of the time floor `floor`.
+    ///
+    /// A manager whose clock runs years ahead signs certificates that begin there, and a floor in
+    /// the future makes every right clock look wrong. So one certificate raises it by a little
+    /// more than certificates live, from when this program was made on at the earliest: what is
+    /// too much passes by itself, and a floor that lags behind is made up for by the next ones.
+    #[must_use]
+    pub fn raised_floor(floor: UnixTime, not_before: UnixTime) -> UnixTime {
+        const STEP_SECONDS: i64 = 100 * 86_400;
+        let from = floor.seconds().max(CLOCK_SURELY_PAST_SECONDS);
+        let highest = UnixTime::from_seconds(from.saturating_add(STEP_SECONDS));
+        floor.max(not_before.min(highest))
+    }
+
     /// As [`Self::rejoined`]: an operator removed the node, so it never joins on its own account.
     pub const NEVER: UnixTime = UnixTime::from_nanos(i64::MAX);
 }
@@ -71,4 +87,29 @@ pub struct NodeCertificate {
     pub key: SecretBytes,
     /// Leaf first, then intermediates, PEM.
     pub chain: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_certificate_raises_the_floor_by_a_bounded_step() {
+        const DAY: i64 = 86_400;
+        let at = |days: i64| UnixTime::from_seconds(CLOCK_SURELY_PAST_SECONDS + days * DAY);
+        let raised = |floor, begin| Identity::raised_floor(floor, begin);
+        assert_eq!(raised(at(10), at(30)), at(30), "a renewal");
+        assert_eq!(raised(at(10), at(5)), at(10), "it never falls");
+        assert_eq!(raised(UnixTime::default(), at(30)), at(30), "the first certificate");
+        assert_eq!(raised(at(10), at(3650)), at(110), "a manager ten years ahead");
+        assert_eq!(raised(UnixTime::default(), at(3650)), at(100));
+        assert_eq!(raised(at(10), UnixTime::from_nanos(i64::MAX)), at(110));
+        assert_eq!(raised(UnixTime::from_nanos(i64::MAX), at(1)), UnixTime::from_nanos(i64::MAX));
+        // Renewals come at the latest at four fifths of 90 days: the floor follows them.
+        let mut floor = at(0);
+        for renewal in 1..20 {
+            floor = raised(floor, at(renewal * 72));
+            assert_eq!(floor, at(renewal * 72));
+        }
+    }
 }

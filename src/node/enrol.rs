@@ -346,7 +346,7 @@ impl Enrolment<'_> {
             chain,
         });
         identity.pending = None;
-        identity.time_floor = identity.time_floor.max(issued.not_before);
+        identity.time_floor = Identity::raised_floor(identity.time_floor, issued.not_before);
         if identity.forget_token {
             identity.token = SecretBytes::default();
         }

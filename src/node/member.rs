@@ -497,7 +497,7 @@ impl<'a> Member<'a> {
         };
         let before = self.identity.certificate.replace(certificate);
         let floor = self.identity.time_floor;
-        self.identity.time_floor = floor.max(issued.not_before);
+        self.identity.time_floor = Identity::raised_floor(floor, issued.not_before);
         if !self.save_identity() {
             self.identity.certificate = before;
             self.identity.time_floor = floor;

@@ -119,7 +119,8 @@ impl Member<'_> {
         let old = std::mem::replace(&mut self.node_id, issued.node_id.clone());
         self.identity.certificate = Some(certificate);
         self.identity.pending = None;
-        self.identity.time_floor = self.identity.time_floor.max(issued.not_before);
+        self.identity.time_floor =
+            Identity::raised_floor(self.identity.time_floor, issued.not_before);
         // What is stored still leads to the same certificate.
         self.save_identity();
         log::warn!(
