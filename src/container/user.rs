@@ -66,7 +66,7 @@ fn find_group(text: &str, group: &str) -> Result<u32, String> {
         .map(|(_, gid, _)| gid)
         .or_else(|| number(text))
         .ok_or_else(|| match is_out_of_range(text) {
-            true => format!("uids and gids must be in range 0-{ID_MAX}, not {text}; {GROUP}"),
+            true => format!("uids and gids must be in range 0-{ID_MAX}; {GROUP}, not {text}"),
             false => {
                 format!("unable to find group {text}: no matching entries in group file; {GROUP}")
             }
@@ -94,7 +94,7 @@ pub(crate) fn resolve(
         }
         (None, Some(uid)) => User { uid, gid: 0, groups: Vec::new(), home: String::new() },
         (None, None) if is_out_of_range(user) => {
-            return Err(format!("uids and gids must be in range 0-{ID_MAX}, not {user}; {USER}"));
+            return Err(format!("uids and gids must be in range 0-{ID_MAX}; {USER}, not {user}"));
         }
         (None, None) => {
             return Err(format!(

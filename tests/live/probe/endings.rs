@@ -156,9 +156,14 @@ pub(super) const CASES: &[Case] = &[
         &["--mount", "type=volume,source=odd,target=/data,volume-driver=local,volume-opt=nope=1"],
         &["true"],
     )
-    .meant(&[("task: error ", "dockerd says the name of the volume, too")]),
-    ending("cap-unknown", &["--cap-add", "NOPE"], &["true"]),
-    ending("cap-drop-unknown", &["--cap-drop", "NOPE"], &["true"]),
+    .meant(&[
+        ("task: error ", "dockerd says the name of the volume, too"),
+        ("task: message ", "refused before the image is fetched"),
+    ]),
+    ending("cap-unknown", &["--cap-add", "NOPE"], &["true"])
+        .meant(&[("task: message ", "refused before the image is fetched")]),
+    ending("cap-drop-unknown", &["--cap-drop", "NOPE"], &["true"])
+        .meant(&[("task: message ", "refused before the image is fetched")]),
     ending("sysctl-unknown", &["--sysctl", "net.ipv4.nope=1"], &["true"]).meant(&[
         ("task: error ", "ours names the sysctl, runc its file"),
         ("task: exit ", "dockerd takes 127 for it, which is for programs not found"),
