@@ -237,7 +237,10 @@ fn nothing_of_the_hosts_is_within_a_containers_reach() {
         let written = |name| fs::read_to_string(bench.base.join("out").join(name)).unwrap();
         assert_eq!(written("comm"), "docker-init\n");
         let line = written("line");
-        assert!(line.starts_with("/sbin/docker-init\0--\0/bin/sh\0"), "{line:?}");
+        // As long as the room that the shim's own arguments have, which its place decides.
+        let (wanted, cut) = ("/sbin/docker-init\0--\0/bin/sh\0", line.trim_end_matches('\0'));
+        assert!(line.starts_with(wanted) || wanted.starts_with(cut), "{line:?}");
+        assert!(line.starts_with("/sbin/docker-init\0"), "{line:?}");
         assert!(!line.contains("edgeagent"), "{line:?}");
         for name in ["comm", "line"] {
             fs::remove_file(bench.base.join("out").join(name)).unwrap();
